@@ -1,0 +1,5 @@
+"""The service, the command line of Runtable."""
+
+from importlib.metadata import version
+
+__version__: str = version("runtable")
