@@ -1,4 +1,4 @@
-"""The service, the command line of Runtable."""
+"""The service and the command line of Runtable."""
 
 from importlib.metadata import version
 
