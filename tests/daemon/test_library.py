@@ -1,0 +1,26 @@
+"""The copy of ctxlib in a database folder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from daemon.library import install
+
+
+def test_the_copy_imports_alone(tmp_path: Path) -> None:
+    library = install(tmp_path)
+    code = "import ctxlib, sys; print(ctxlib.__file__); assert 'daemon' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(library)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).is_relative_to(library)
+
+
+def test_the_same_version_is_copied_once(tmp_path: Path) -> None:
+    assert install(tmp_path) == install(tmp_path)
+    assert len(list((tmp_path / "lib").iterdir())) == 1
