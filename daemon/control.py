@@ -15,7 +15,7 @@ import inspect
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from logging import Logger
 from pathlib import Path
@@ -227,7 +227,7 @@ class ControlClient:
     """Speaks to the server of a folder; for programs that block, such as commands."""
 
     def __init__(self, endpoint: Endpoint, *, silence: float = SILENCE_SECONDS) -> None:
-        """Connect to `endpoint`; a server that is silent for `silence` seconds is taken for dead."""
+        """Connect to `endpoint`; one silent for `silence` seconds is taken for dead."""
         self._silence = silence
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -243,7 +243,7 @@ class ControlClient:
         self._context.term()
 
     def call(self, op: str, **arguments: Any) -> Any:
-        """The result of operation `op`; raises ServiceError with the server's words, or its silence."""
+        """The result of operation `op`; ServiceError has the server's words, or its silence."""
         with contextlib.closing(self._replies(op, arguments)) as replies:
             for reply in replies:
                 if "ok" in reply:
@@ -257,7 +257,7 @@ class ControlClient:
                 if "item" in reply:
                     yield reply["item"]
 
-    def _replies(self, op: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _replies(self, op: str, arguments: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         number = uuid.uuid4().hex
         self._socket.send(json.dumps({"id": number, "op": op, **arguments}).encode())
         while True:

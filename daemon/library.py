@@ -1,4 +1,4 @@
-"""The copy of ctxlib that a folder's jobs use, so that a context's own Python needs nothing of ours.
+"""The copy of ctxlib that a folder's jobs use: a context's own Python needs nothing of ours.
 
 It lies in `lib/<version>-<hash of the sources>/` of the database folder: jobs that began with one
 version end with it, here, in a container or on another node.
@@ -24,7 +24,7 @@ def _sources() -> tuple[Path, list[Path]]:
 
 
 def install(folder: Path) -> Path:
-    """Put ctxlib into `folder`/lib unless this very version is there; return the folder to import from."""
+    """Put ctxlib into `folder`/lib unless this version is there; return where to import from."""
     root, files = _sources()
     digest = hashlib.sha256()
     for file in files:
@@ -40,7 +40,7 @@ def install(folder: Path) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
     try:
-        os.rename(made, target)
+        made.rename(target)
     except OSError:
         if not target.is_dir():
             raise

@@ -1,11 +1,12 @@
-"""Where things are: the database folder that a person means, and the proposal that it belongs to."""
+"""Where things are: the database folder that a person means, and the proposal it belongs to."""
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 DATA_ROOT = "/gpfs/exfel/exp"
-"""Where EuXFEL keeps its proposals, as <instrument>/<cycle>/p<number>; EXTRA_DATA_DATA_ROOT replaces it."""
+"""Where EuXFEL keeps proposals: <instrument>/<cycle>/p<number>; else EXTRA_DATA_DATA_ROOT."""
 
 DATABASE_IN_PROPOSAL = Path("usr/Shared/amore")
 
@@ -38,7 +39,7 @@ def find_proposal(number: int) -> Path:
 
 
 def find_folder(text: str | os.PathLike[str] | None) -> Path:
-    """The database folder that `text` names: a folder, or a proposal's number; None is the current folder.
+    """The database folder that `text` names: a folder, or a proposal's number; None means here.
 
     A folder of that name wins over a proposal. The folder need not exist. Raises NotFoundError for
     a proposal that is not found.
@@ -65,7 +66,7 @@ def proposal_path(folder: Path, proposal: int | None, configured: str | None) ->
         for parent in parents:
             if parent.name == f"p{proposal:06d}":
                 return parent
-    for below, parent in zip(parents, parents[1:], strict=False):
+    for below, parent in pairwise(parents):
         if below.name == "usr" and ((parent / "raw").is_dir() or (parent / "proc").is_dir()):
             return parent
     if proposal is not None:

@@ -40,7 +40,7 @@ class FolderLock:
         self._fd: int | None = None
 
     def acquire(self, role: Role, now: float) -> bool:
-        """Take the lock for `role` if it is free; `now` (seconds since the epoch) goes into the text."""
+        """Take the lock for `role` if it is free; `now` (seconds since the epoch) is noted."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,7 +54,7 @@ class FolderLock:
         return True
 
     def holder(self) -> Holder | None:
-        """Who wrote itself into the file last; None when nobody has, or in the moment of a change."""
+        """Who wrote itself into the file last; None when nobody has, or just now."""
         try:
             return Holder(**json.loads(self._path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import zmq
 
-from daemon.control import ControlClient, ControlServer, Endpoint, ServiceError
+from daemon.control import ControlClient, ControlServer, Endpoint, Handler, ServiceError
 
 LOG = logging.getLogger("test")
 
@@ -43,7 +42,7 @@ async def message(payload: str) -> str:
     return payload.upper()
 
 
-HANDLERS = {
+HANDLERS: dict[str, Handler] = {
     "double": double,
     "count": count,
     "refuse": refuse,
@@ -102,7 +101,7 @@ async def test_errors_reach_the_one_who_asked(
 
 
 async def test_wrong_arguments_are_named(server: ControlServer, tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match="required argument: .number"):
+    with pytest.raises(ServiceError, match=r"required argument: .number"):
         await ask(tmp_path, lambda client: client.call("double", numbre=1))
 
 
@@ -146,7 +145,7 @@ async def test_a_stranger_gets_no_answer(server: ControlServer, tmp_path: Path) 
 async def test_the_endpoint_is_private_and_goes_with_the_server(tmp_path: Path) -> None:
     server = ControlServer(tmp_path, HANDLERS, log=LOG)
     await server.start(0o640)
-    mode = stat.S_IMODE(os.stat(Endpoint.path(tmp_path)).st_mode)
+    mode = stat.S_IMODE(Endpoint.path(tmp_path).stat().st_mode)
     assert mode == 0o640
     await server.close()
     assert Endpoint.read(tmp_path) is None
