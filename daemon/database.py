@@ -1,0 +1,327 @@
+"""One SQLite file with one writer thread: short transactions that wait, never on the event loop."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Identity = tuple[int, int]
+
+BUSY_POLL = 0.5  # seconds that SQLite itself waits for a lock before we look whether to give up
+BUSY_WARNING = 10.0  # seconds of waiting after which the log says so, and again each minute
+
+
+class DatabaseClosed(RuntimeError):
+    """The database was closed while, or before, this was waiting for its turn or for a lock."""
+
+
+class SchemaError(RuntimeError):
+    """The file is not a database that this version can use; it was left as it is."""
+
+
+class _Moved(Exception):
+    """The file at the path is not the one that the writer has prepared."""
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Tell whether `error` says that another connection holds a lock, so that waiting helps."""
+    code: int = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Database:
+    """A SQLite file that is opened on first use; all writes go through one thread, in order.
+
+    `migrations` are SQL scripts, one per schema version (`PRAGMA user_version`); an older file
+    is copied to `<name>.v<version>.backup` before it is changed. `prepare` is called in a
+    transaction with each file that is opened, `check` with its path before it is touched.
+    `wal` False means the rollback journal. A file that was deleted or replaced is noticed by its
+    inode and opened, or made, anew.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        migrations: Sequence[str] = (),
+        wal: bool,
+        check: Callable[[Path], None] | None = None,
+        prepare: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
+        self.path = path
+        self._migrations = tuple(migrations)
+        self._wal = wal
+        self._check = check
+        self._prepare = prepare
+        self._prepared: Identity | None = None
+        self._log_path = path.with_name(f"{path.name}-wal")
+        self._logged: Identity | None = None
+        self._writer = _Side(path, "write")
+        self._reader = _Side(path, "read")
+        self._pending: set[asyncio.Future[object]] = set()
+
+    async def open(self) -> None:
+        """Open, and if needed make or migrate, the file now. Raises SchemaError, OSError."""
+        await self._submit(self._writer, self._ensure_prepared)
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `fn` in the writer thread within one transaction and return what it returns.
+
+        Waits as long as other programs hold the file locked. `fn` may be called again when
+        the file was replaced under it, so it must not have other effects. What it raises rolls
+        the transaction back and is raised here. Raises DatabaseClosed after `close`.
+        """
+        return await self._submit(self._writer, lambda: self._write(fn))
+
+    async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `fn` in the reader thread, on one consistent state, and return what it returns."""
+        while True:
+            try:
+                return await self._submit(self._reader, lambda: self._read(fn))
+            except _Moved:
+                await self.open()
+
+    async def close(self, grace: float = 5.0) -> None:
+        """Finish what is queued, for at most `grace` seconds of waiting for locks; then close."""
+        if self._pending:
+            await asyncio.wait(self._pending, timeout=grace)
+        for side in (self._reader, self._writer):
+            await asyncio.to_thread(side.shutdown)
+
+    async def _submit(self, side: "_Side", work: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().run_in_executor(
+            side.executor(), side.guard(work)
+        )
+        pending: asyncio.Future[object] = future  # type: ignore[assignment]  # Future is invariant
+        self._pending.add(pending)
+        pending.add_done_callback(self._pending.discard)
+        return await future
+
+    # From here on: in the writer thread.
+
+    def _write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        while True:
+            connection = self._ensure_prepared()
+            result = self._writer.transaction("BEGIN IMMEDIATE", fn, connection)
+            # What was committed into a file that had been deleted meanwhile is done again.
+            if identity(self.path) == self._prepared:
+                return result
+
+    def _ensure_prepared(self) -> sqlite3.Connection:
+        found = identity(self.path)
+        side = self._writer
+        if side.connection is not None and found == self._prepared:
+            return side.connection
+        if self._prepared is not None:
+            log.warning("%s was deleted or replaced: opening it anew", self.path)
+        side.disconnect()
+        self._prepared = None
+        self._drop_stale_log()
+        if found is None:
+            _make_file(self.path)
+        elif self._check is not None:
+            self._check(self.path)
+        connection = side.connect()
+        try:
+            self._set_up(connection)
+        except BaseException:
+            side.disconnect()
+            raise
+        self._prepared = identity(self.path)
+        self._logged = identity(self._log_path)
+        return connection
+
+    def _drop_stale_log(self) -> None:
+        # SQLite leaves the log of a file that was replaced, and would play it into the new one.
+        if self._logged is not None and identity(self._log_path) == self._logged:
+            self._log_path.unlink(missing_ok=True)
+            self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
+        self._logged = None
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        side = self._writer
+        mode = "WAL" if self._wal else "DELETE"
+        side.patiently(lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone())
+        # An acknowledged event or a user's edit must outlive a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        if self._migrations:
+            self._migrate(connection)
+        if self._prepare is not None:
+            side.transaction("BEGIN IMMEDIATE", self._prepare, connection)
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        side = self._writer
+        row = side.patiently(lambda: connection.execute("PRAGMA user_version").fetchone())
+        version: int = row[0]
+        newest = len(self._migrations)
+        if version > newest:
+            raise SchemaError(
+                f"{self.path} has schema version {version}, newer than {newest}, the newest that "
+                f"this version of Runtable knows: use the Runtable that made it, or a later one"
+            )
+        if 0 < version < newest:
+            _backup(connection, self.path.with_name(f"{self.path.name}.v{version}.backup"))
+        for number in range(version, newest):
+            script = f"{self._migrations[number]};\nPRAGMA user_version = {number + 1};"
+            side.transaction("BEGIN IMMEDIATE", partial(run_script, script=script), connection)
+
+    # From here on: in the reader thread.
+
+    def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        side = self._reader
+        prepared = self._prepared
+        if prepared is None or identity(self.path) != prepared:
+            side.disconnect()
+            raise _Moved
+        if side.connection is None or side.identity != prepared:
+            side.disconnect()
+            connection = side.connect()
+            connection.execute("PRAGMA query_only = ON")
+            side.identity = prepared
+        assert side.connection is not None
+        return side.transaction("BEGIN", fn, side.connection)
+
+
+class _Side:
+    """A thread with its connection: the writing or the reading one of a database."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.connection: sqlite3.Connection | None = None
+        self.identity: Identity | None = None
+        self._name = name
+        self._stop = threading.Event()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def executor(self) -> ThreadPoolExecutor:
+        if self._stop.is_set():
+            raise DatabaseClosed(f"{self.path} is closed")
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, f"{self.path.name} {self._name}")
+        return self._executor
+
+    def guard(self, work: Callable[[], T]) -> Callable[[], T]:
+        def guarded() -> T:
+            if self._stop.is_set():
+                raise DatabaseClosed(f"{self.path} was closed before this was done")
+            return work()
+
+        return guarded
+
+    def connect(self) -> sqlite3.Connection:
+        # mode=rw: a file that vanishes just now is an error here, not a new empty database.
+        # Connections are made and used in this side's thread, and closed by `shutdown` after it.
+        self.connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=BUSY_POLL,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self.connection.row_factory = sqlite3.Row
+        self.connection.execute("PRAGMA foreign_keys = ON")
+        return self.connection
+
+    def disconnect(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+            self.identity = None
+
+    def shutdown(self) -> None:
+        """Make waiting transactions give up, end the thread and close the connection."""
+        self._stop.set()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+        self.disconnect()
+
+    def transaction(
+        self, begin: str, fn: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection
+    ) -> T:
+        """Run `fn` between `begin` and COMMIT; wait for locks, roll back on any exception."""
+
+        def attempt() -> T:
+            connection.execute(begin)
+            try:
+                result = fn(connection)
+                # A refused COMMIT leaves the transaction open, waiting for readers to leave.
+                self.patiently(lambda: connection.execute("COMMIT"))
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self.patiently(attempt)
+
+    def patiently(self, step: Callable[[], T]) -> T:
+        """Do `step` again for as long as the file is locked and this side is not closed."""
+        start = time.monotonic()
+        warn_at = BUSY_WARNING
+        while True:
+            try:
+                return step()
+            except sqlite3.OperationalError as error:
+                if not is_locked(error):
+                    raise
+                waited = time.monotonic() - start
+                if self._stop.is_set():
+                    raise DatabaseClosed(
+                        f"{self.path} was closed while locked by another program"
+                    ) from error
+                if waited > warn_at:
+                    log.warning("%s: locked by another program for %.0f s", self.path, waited)
+                    warn_at = waited + 60.0
+                # A deadlock answer comes at once, without SQLite's own waiting.
+                self._stop.wait(0.02)
+
+
+def identity(path: Path) -> Identity | None:
+    """Return (device, inode) of the file at `path`, or None when there is none."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def run_script(connection: sqlite3.Connection, script: str) -> None:
+    """Execute the statements of `script` one by one, within the transaction that is open.
+
+    (`Connection.executescript` commits first, which would tear a migration apart.)
+    """
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    if statement.strip():
+        connection.execute(statement)
+
+
+def _make_file(path: Path) -> None:
+    # SQLite would make it 0644 whatever the umask allows; here the umask decides who may write.
+    # Another process that makes it at the same moment makes the same empty file.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+
+
+def _backup(connection: sqlite3.Connection, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    copy = sqlite3.connect(target)
+    try:
+        connection.backup(copy)
+    finally:
+        copy.close()
