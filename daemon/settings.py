@@ -1,0 +1,268 @@
+"""The settings of a database folder: what `db-config` reads and writes, typed and checked.
+
+They are rows of the table `metameta`, where DAMNIT keeps its own; the names that it has too mean
+the same here.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
+
+Value = int | float | str
+
+READ_ONLY = frozenset({"db_id", "data_format_version"})
+UMASKS = {"owner": 0o077, "group": 0o007, "all": 0o002}
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", re.IGNORECASE)
+_SLURM_TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
+_SLURM_NAME = re.compile(r"[\w.,+-]+")
+_HOST = re.compile(r"[A-Za-z0-9_.:-]+")
+
+
+class SettingError(ValueError):
+    """A setting does not exist or cannot have this value; says what would be right."""
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that "25G", "512 MB" or "1.5TiB" mean (1G = 2**30); "0" is none.
+
+    Raises ValueError for anything else, a number without a unit included.
+    """
+    if text.strip() == "0":
+        return 0
+    match = _MEMORY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no amount of memory")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _enough_memory(text: str) -> str:
+    if parse_memory(text) < 2**26:
+        raise ValueError("less than 64M")
+    return text
+
+
+def _memory(text: str) -> str:
+    parse_memory(text)
+    return text
+
+
+def _matching(pattern: re.Pattern[str]) -> AfterValidator:
+    def check(text: str) -> str:
+        if pattern.fullmatch(text) is None:
+            raise ValueError("has another form")
+        return text
+
+    return AfterValidator(check)
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("is no absolute path")
+    return text.rstrip("/") or "/"
+
+
+# Each form comes with the words that say what would be right.
+_PATH = "an absolute path"
+_MEMORY_WORDS = "a number with its unit, as 25G or 512M"
+_NAME = "a name as Slurm knows it"
+_HOST_WORDS = "a host name or an IP address"
+AbsolutePath = Annotated[str, AfterValidator(_absolute), Field(title=_PATH)]
+Limit = Annotated[str, AfterValidator(_enough_memory), Field(title=f"{_MEMORY_WORDS}, 64M or more")]
+Reserve = Annotated[str, AfterValidator(_memory), Field(title=_MEMORY_WORDS)]
+SlurmName = Annotated[str, _matching(_SLURM_NAME), Field(title=_NAME)]
+SlurmTime = Annotated[
+    str, _matching(_SLURM_TIME), Field(title="a time limit of Slurm's, as 02:00:00 or 1-12")
+]
+FileName = Annotated[
+    str, _matching(re.compile(r"[^/\0]+")), Field(title="the name of a file, without a folder")
+]
+HostName = Annotated[str, _matching(_HOST), Field(title=_HOST_WORDS)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseModel):
+    """All settings of one folder. Fields without a value of their own have their default."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+    _warnings: list[str] = PrivateAttr(default_factory=list)
+
+    proposal: int | None = Field(None, ge=1, le=999_999, description="number of the proposal")
+    proposal_path: AbsolutePath | None = Field(
+        None, description="folder with raw/ and proc/, when it is not found by the number"
+    )
+    context_python: AbsolutePath | None = Field(
+        None, description="Python that runs the context file; the daemon's own when not set"
+    )
+    noncluster_cpus: int = Field(4, ge=1, le=4096, description="cores that one local job may use")
+    noncluster_mem: Limit = Field("25G", description="memory that one local job may use")
+    local_jobs: int = Field(
+        default_factory=_cores,
+        ge=1,
+        le=1024,
+        description="local jobs at once; as many as there are cores when not set",
+    )
+    memory_reserve: Reserve = Field(
+        "1G", description="free memory below which no other local job is started"
+    )
+    job_timeout: int = Field(
+        7200, ge=60, le=86400, description="seconds after which a job is ended"
+    )
+    settle_seconds: float = Field(
+        10.0, ge=0, le=3600, description="seconds without a change after which a run is complete"
+    )
+    marker_file: FileName | None = Field(
+        None, description="file that says a run folder is complete, when something writes one"
+    )
+    process_start: Literal["fork", "fresh"] = Field(
+        "fork", description="fork: jobs start from a warm process; fresh: from a new interpreter"
+    )
+    idle_seconds: int = Field(
+        600, ge=0, le=86400, description="seconds after which an idle warm process ends"
+    )
+    max_servers: int = Field(4, ge=1, le=64, description="warm processes kept at most")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="attempts of a job whose place to run was lost"
+    )
+    stop_grace: int = Field(
+        10, ge=0, le=3600, description="seconds that local jobs get when the daemon stops"
+    )
+    supervisor_host: HostName = Field(
+        "127.0.0.1", description="address on which supervisorctl is answered"
+    )
+    share_with: Literal["owner", "group", "all"] = Field(
+        "group",
+        description="whom new files are for: owner; group: may write too; all: others may read",
+    )
+    slurm_partition: SlurmName | None = Field(None, description="Slurm partition of cluster jobs")
+    slurm_reservation: SlurmName | None = Field(
+        None, description="Slurm reservation of cluster jobs; wins over slurm_partition"
+    )
+    slurm_time: SlurmTime | None = Field(None, description="Slurm's time limit for cluster jobs")
+    concurrent_jobs: int = Field(15, ge=1, le=1000, description="cluster jobs at once")
+    damnit_python: AbsolutePath | None = Field(
+        None, description="Python of the DAMNIT that uses the folder too; kept for it"
+    )
+    db_id: str | None = Field(None, description="identifies this database; made with it")
+    data_format_version: int = Field(4, description="version of the tables; made with them")
+
+    @property
+    def warnings(self) -> list[str]:
+        """Stored values that could not be used, each in words with what was taken instead."""
+        return list(self._warnings)
+
+    @property
+    def umask(self) -> int:
+        """The umask under which this folder's files are made (`share_with`)."""
+        return UMASKS[self.share_with]
+
+    @classmethod
+    def from_rows(cls, rows: Mapping[str, object]) -> Self:
+        """Make settings from the rows of `metameta`.
+
+        Rows of other programs are left out. A value that cannot be used counts as not set and
+        is named in `warnings`.
+        """
+        values: dict[str, object] = {}
+        warnings: list[str] = []
+        for key, stored in rows.items():
+            if key not in cls.model_fields or stored is None:
+                continue
+            try:
+                values[key] = _validated(key, stored)
+            except SettingError as error:
+                default = cls.model_fields[key].get_default(call_default_factory=True)
+                warnings.append(f"{error}; taken instead: {default}")
+        settings = cls.model_validate(values)
+        settings._warnings = warnings
+        return settings
+
+
+def normalise(key: str) -> str:
+    """Return `key` as it is stored: dashes are underscores."""
+    return key.strip().replace("-", "_")
+
+
+def known(key: str) -> str:
+    """Return the stored name of a setting; raises SettingError with the nearest ones."""
+    name = normalise(key)
+    if name in Settings.model_fields:
+        return name
+    nearest = difflib.get_close_matches(name, Settings.model_fields, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "db-config lists all settings"
+    raise SettingError(f"there is no setting {key!r}: {hint}")
+
+
+def writable(key: str) -> str:
+    """Return the stored name of a setting that may be changed; raises SettingError."""
+    name = known(key)
+    if name in READ_ONLY:
+        raise SettingError(f"{name} belongs to the database and cannot be changed")
+    return name
+
+
+def parse(key: str, text: str, number: bool = False) -> Value:
+    """Return what is to be stored for the `text` that a user gave for the setting `key`.
+
+    With `number` the text must be a number. Raises SettingError.
+    """
+    name = writable(key)
+    if number:
+        try:
+            float(text)
+        except ValueError:
+            raise SettingError(f"{name}: {text!r} is no number") from None
+    value = _validated(name, text.strip())
+    assert value is not None, "text never becomes None"
+    return value
+
+
+def right(key: str) -> str:
+    """Say in words which values the setting `key` takes."""
+    field = Settings.model_fields[key]
+    schema = Settings.model_json_schema()["properties"][key]
+    [form] = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
+    if "enum" in form:
+        return " or ".join(form["enum"])
+    if form.get("type") in ("integer", "number"):
+        kind = "a whole number" if form["type"] == "integer" else "a number"
+        limits = {name: limit for part in field.metadata for name, limit in _limits(part)}
+        return f"{kind} from {limits['ge']} to {limits['le']}"
+    return str(form["title"])
+
+
+def describe() -> list[tuple[str, object, str]]:
+    """Return (key, default, meaning) of every setting, in the order in which to show them."""
+    return [
+        (key, field.get_default(call_default_factory=True), field.description or "")
+        for key, field in Settings.model_fields.items()
+    ]
+
+
+def _limits(part: object) -> list[tuple[str, object]]:
+    return [(name, getattr(part, name)) for name in ("ge", "le") if hasattr(part, name)]
+
+
+def _validated(key: str, value: object) -> Value | None:
+    try:
+        checked: Value | None = getattr(Settings.model_validate({key: value}), key)
+    except ValidationError:
+        words = right(key) if key not in READ_ONLY else "what the database was made with"
+        raise SettingError(f"{key} cannot be {value!r}: it must be {words}") from None
+    return checked
