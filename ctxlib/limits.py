@@ -1,0 +1,122 @@
+"""What a job may use: set inside its processes, and measured from outside."""
+
+import importlib.util
+import os
+import resource
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def apply_inside(cpus: int, memory: int | None) -> None:
+    """Hold this process to `cpus` cores and, loosely, to `memory` bytes (None: no limit).
+
+    The data limit is twice the memory beyond what the process has now: an allocation far too big
+    then is a MemoryError with a line number; smaller excesses are seen from outside.
+    """
+    cores = _pin(cpus)
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(cores)
+    _size_thread_pools(cores)
+    if memory is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = _status_bytes("VmData") + 2 * memory
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _pin(cpus: int) -> int:
+    """Choose `cpus` of the allowed cores; return how many there are of them."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if cpus >= len(allowed):
+        return len(allowed)
+    # Jobs at the same time have different pids, and so mostly different cores.
+    first = os.getpid() * cpus % len(allowed)
+    os.sched_setaffinity(0, {allowed[(first + i) % len(allowed)] for i in range(cpus)})
+    return cpus
+
+
+def _size_thread_pools(cores: int) -> None:
+    # Pools that exist already do not look at the environment any more.
+    if importlib.util.find_spec("threadpoolctl") is not None:
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(cores)
+
+
+def reseed() -> None:
+    """Give NumPy's global random state new entropy: forked processes would all have the same."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+def reset_peak_memory() -> None:
+    """Start measuring the peak memory of this process anew."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        # Some containers do not allow it; the peak then counts from the start of the process.
+        return
+
+
+def peak_memory() -> int:
+    """Peak resident memory in bytes since `reset_peak_memory`."""
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"/proc/self/status has no {field}; is this Linux?")
+
+
+def exceeds(pids: Iterable[int], memory: int) -> bool:
+    """Tell whether processes together use more than `memory` bytes.
+
+    Resident sizes are cheap and count shared pages once for each process; only where their sum
+    is too much are proportional sizes asked for, which leave mapped files out.
+    """
+    pids = list(pids)
+    return sum(map(_resident, pids)) > memory and sum(map(_proportional, pids)) > memory
+
+
+def resident(pids: Iterable[int]) -> int:
+    """Sum of the resident sizes of processes, in bytes."""
+    return sum(map(_resident, pids))
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
+    except OSError:
+        # It ended meanwhile and uses nothing.
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return _resident(pid)
+    sizes = {line.split(":")[0]: line.split()[1] for line in rollup.splitlines()[1:]}
+    return (int(sizes["Pss"]) - int(sizes.get("Pss_File", 0))) * 1024
+
+
+def words_for_bytes(memory: int) -> str:
+    """A number of bytes for people: 25 GB, 300 MB; the units are of 1024."""
+    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
+        if memory >= size:
+            return f"{memory / size:.3g} {unit}"
+    return f"{memory} B"

@@ -1,0 +1,169 @@
+"""Processes as Linux tells of them: who they are, whose children, and how to end them all."""
+
+import ctypes
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True)
+class Process:
+    """A line of /proc/<pid>/stat; `start` is in clock ticks since boot."""
+
+    pid: int
+    parent: int
+    session: int
+    start: int
+    zombie: bool
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when process `parent` ends; end now if it already has."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outlive_parent() -> None:
+    """Take back what `die_with_parent` asked for."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of all its descendants whose own parents end."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
+
+
+def flush_c_output() -> None:
+    """Write out what C code of this process has printed so far."""
+    _libc().fflush(None)
+
+
+def host() -> str:
+    """Name of this machine."""
+    return socket.gethostname()
+
+
+@cache
+def boot_id() -> str:
+    """What identifies this boot of this machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def read(pid: int) -> Process | None:
+    """The process `pid`, or None when there is none."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        stat = os.read(fd, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
+    # The name in parentheses can hold anything, parentheses too.
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in b"ZX")
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Tell whether the process that had `pid` and began at `start` ticks still runs."""
+    process = read(pid)
+    return process is not None and process.start == start and not process.zombie
+
+
+def everyone() -> list[Process]:
+    """All processes that can be seen."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
+    return [process for pid in pids if (process := read(pid)) is not None]
+
+
+def descendants(root: int) -> list[int]:
+    """Pids of the children of `root`, their children and so on, zombies left out."""
+    if not _kernel_lists_children():
+        return _descendants_among(everyone(), root)
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        children = _children(waiting.pop())
+        found += children
+        waiting += children
+    return [pid for pid in found if (p := read(pid)) is not None and not p.zombie]
+
+
+def _descendants_among(processes: Iterable[Process], root: int) -> list[int]:
+    by_parent: dict[int, list[Process]] = {}
+    for process in processes:
+        by_parent.setdefault(process.parent, []).append(process)
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        children = by_parent.get(waiting.pop(), [])
+        found += [child.pid for child in children if not child.zombie]
+        waiting += [child.pid for child in children]
+    return found
+
+
+@cache
+def _kernel_lists_children() -> bool:
+    # Kernels built without CONFIG_PROC_CHILDREN have no such file.
+    return Path("/proc/self/task", str(os.getpid()), "children").exists()
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            children += map(int, (thread / "children").read_text().split())
+    except OSError:
+        # The process ended meanwhile; its children are somebody else's now.
+        return children
+    return children
+
+
+def session_members(session: int) -> list[int]:
+    """Pids of the processes of a session, zombies left out."""
+    return [p.pid for p in everyone() if p.session == session and not p.zombie]
+
+
+def signal_all(pids: Iterable[int], number: int) -> None:
+    """Send a signal to processes; those that are gone already do not matter."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def kill_until_gone(find: Callable[[], Iterable[int]], timeout: float = 5.0) -> list[int]:
+    """Kill what `find` gives until it gives nothing; return what is left after `timeout` s.
+
+    It is asked again after each round because processes may fork while they are being killed.
+    """
+    deadline = time.monotonic() + timeout
+    while pids := list(find()):
+        signal_all(pids, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return pids
+        time.sleep(0.001)
+    return []

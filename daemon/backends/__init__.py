@@ -1,0 +1,42 @@
+"""How jobs are run: what every manager offers, and what its answers are made of."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of one submitted attempt.
+
+    `running`: claimed, or waiting to be; `ended`: its journal has the line `ended`;
+    `lost`: nobody is at work on it any more and it can be tried again. `reason` is in words.
+    """
+
+    state: Literal["running", "ended", "lost"]
+    reason: str = ""
+
+
+class ContextBroken(Exception):
+    """The context file cannot be executed at all; `problems` are its problems as JSON objects."""
+
+    def __init__(self, problems: Sequence[Mapping[str, Any]]) -> None:
+        self.problems = [dict(problem) for problem in problems]
+        super().__init__("; ".join(str(problem["message"]) for problem in self.problems))
+
+
+class Manager(Protocol):
+    """One way to run jobs. An attempt is known by its folder, `jobs/<id>/<attempt>`."""
+
+    async def submit(self, attempt_dir: Path) -> str:
+        """Hand the attempt over and return a handle for it; raises ContextBroken."""
+
+    async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
+        """Tell how the attempts are doing, those of an earlier daemon too; one query for all."""
+
+    async def cancel(self, handle: str, reason: str) -> None:
+        """End the attempt with all its processes; its journal then says `stopped` and why."""
+
+    async def close(self) -> None:
+        """Let go of everything; what runs goes on by itself."""
