@@ -1,0 +1,187 @@
+"""Variable: a function of a run whose result is one column of the table."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+from ctxlib.arguments import Argument, parse_arguments
+from ctxlib.errors import Problem, nearest
+
+__all__ = ["Argument", "Variable", "parse_tags"]
+
+
+class Variable:
+    """A decorator, with or without parentheses, that makes a variable of a function of a run.
+
+    `title` heads the column (default: the variable's name), `description` explains it (default: the
+    docstring), `summary` names the NumPy function that makes one number of an array, `data` is what
+    triggers it ("raw" or "proc"; by default "proc" if it depends on a proc variable), `cluster`
+    sends it to a cluster job, `transient` results are not saved, `units` belong to the number and
+    `timeout` is in seconds.
+
+    Arguments that cannot be right raise nothing, so that one of them does not cost the whole file:
+    they are kept in `problems`, and the attribute has its default.
+    """
+
+    def __init__(
+        self,
+        title: object = None,
+        description: str | None = None,
+        summary: str | None = None,
+        data: str | None = None,
+        cluster: bool = False,
+        tags: str | Iterable[str] | None = None,
+        transient: bool = False,
+        units: str | None = None,
+        timeout: float | None = None,
+        **unknown: object,
+    ) -> None:
+        self.func: Callable[..., Any] | None = None
+        self.instance: object | None = None
+        self.name = ""
+        self.problems: list[Problem] = []
+        bare = callable(title)
+        self.own_title = None if bare else self._text("title", title)
+        self.title = self.own_title or ""
+        self.description = self._text("description", description)
+        self.summary = self._text("summary", summary, "give the name of a NumPy function")
+        self.units = self._text("units", units)
+        self.data = self._data(data)
+        self.cluster = self._flag("cluster", cluster)
+        self.transient = self._flag("transient", transient)
+        self.timeout = self._seconds(timeout)
+        self.tags, problem = parse_tags(tags)
+        if problem is not None:
+            self.problems.append(problem)
+        for name in unknown:
+            known = [p for p in inspect.signature(Variable).parameters if p != "unknown"]
+            mend = nearest(name, known, otherwise="there are " + ", ".join(known))
+            self.problems.append(Problem(f"@Variable has no argument {name!r}", mend=mend))
+        if bare:
+            self._decorate(title)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the function that is decorated; afterwards, call it."""
+        if self.func is None:
+            return self._decorate(*args, **kwargs)
+        if self.instance is not None:
+            return self.func(self.instance, *args, **kwargs)
+        return self.func(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Variable:
+        """Give the variable of one instance of a group, always the same object."""
+        if instance is None:
+            return self
+        bound: dict[Variable, Variable] = vars(instance).setdefault("__bound_variables__", {})
+        if self not in bound:
+            variable = copy.copy(self)
+            vars(variable).pop("_parsed", None)
+            variable.instance = instance
+            bound[self] = variable
+        return bound[self]
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name!r}>"
+
+    @property
+    def line(self) -> int | None:
+        """The line at which the definition begins, in the file `source`."""
+        code = self._code()
+        return None if code is None else int(code.co_firstlineno)
+
+    @property
+    def source(self) -> str | None:
+        """The path of the file in which the function is written."""
+        code = self._code()
+        return None if code is None else str(code.co_filename)
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """What the function asks for besides the run (and its group)."""
+        return self._parsed[0]
+
+    @arguments.setter
+    def arguments(self, arguments: tuple[Argument, ...]) -> None:
+        self._parsed = (arguments, self._parsed[1])
+
+    @property
+    def argument_problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the function's arguments."""
+        return self._parsed[1]
+
+    @cached_property
+    def _parsed(self) -> tuple[tuple[Argument, ...], tuple[Problem, ...]]:
+        # Not read before it is asked for: a method does not know yet that it is one.
+        if self.func is None:
+            return (), ()
+        return parse_arguments(self.func, method=self.instance is not None)
+
+    def _code(self) -> Any:
+        return getattr(inspect.unwrap(self.func), "__code__", None) if self.func else None
+
+    def _decorate(self, func: Any) -> Variable:
+        if not callable(func):
+            raise TypeError(f"@Variable is for functions, not for {func!r}")
+        self.func = func
+        self.name = getattr(func, "__name__", "")
+        self.title = self.own_title or self.name
+        if self.description is None:
+            self.description = inspect.getdoc(func) if inspect.isroutine(func) else None
+        waits = inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func)
+        if waits or inspect.isgeneratorfunction(func):
+            what = "is an async function" if waits else "yields its results"
+            self.problems.append(Problem(what, mend="write an ordinary function that returns one"))
+        return self
+
+    def _wrong(self, name: str, value: object, mend: str) -> None:
+        self.problems.append(Problem(f"{name}={value!r} is not possible", mend=mend))
+
+    def _text(self, name: str, value: object, mend: str = "give a text") -> str | None:
+        if value is None or (isinstance(value, str) and value):
+            return value
+        self._wrong(name, value, mend)
+        return None
+
+    def _flag(self, name: str, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        self._wrong(name, value, "give True or False")
+        return False
+
+    def _data(self, value: object) -> str | None:
+        if value is None or (isinstance(value, str) and value in ("raw", "proc")):
+            return value
+        guess = nearest(value, ("raw", "proc")) if isinstance(value, str) else ""
+        self._wrong("data", value, guess or "give 'raw' or 'proc'")
+        return None
+
+    def _seconds(self, value: object) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, (int, float)) and value is not True and 0 < value < math.inf:
+            return float(value)
+        self._wrong("timeout", value, "give a number of seconds above 0")
+        return None
+
+
+def parse_tags(tags: object) -> tuple[tuple[str, ...], Problem | None]:
+    """Read tags, one text or several, without repetition; wrong ones are left out and reported."""
+    if tags is None:
+        return (), None
+    problem = Problem(
+        f"tags={tags!r} is not possible", mend="give a text or a list of texts, none of them empty"
+    )
+    if isinstance(tags, str):
+        given: list[object] = [tags]
+    elif isinstance(tags, Iterable) and not isinstance(tags, (bytes, dict)):
+        # A set has no order of its own that would be the same in the next process.
+        given = sorted(tags, key=str) if isinstance(tags, (set, frozenset)) else list(tags)
+    else:
+        return (), problem
+    good = [tag for tag in given if isinstance(tag, str) and tag.strip()]
+    return tuple(dict.fromkeys(good)), None if len(good) == len(given) else problem
