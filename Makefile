@@ -1,0 +1,70 @@
+# Everything that is done with a clone. Only Python 3.11 or newer with venv is needed beforehand;
+# README.md says which system packages more tests are run with.
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PEER := .venv-peer/installed
+CHECKED := ctxlib daemon tests examples
+
+.PHONY: help demo demo-stop test lint docs bench clean
+
+help:
+	@echo "make demo       an example proposal whose runs arrive while the daemon fills their rows"
+	@echo "make demo-stop  end the demo's daemon"
+	@echo "make test       all tests"
+	@echo "make lint       style, types, layers, dead code and the documentation"
+	@echo "make docs       the documentation, in docs/_build/html"
+	@echo "make bench      the same work on this project and on its peer, side by side"
+	@echo "make clean      remove what the above made; stops the demo"
+
+demo: $(INSTALLED)
+	@$(BIN)/python examples/demo.py
+
+demo-stop: $(INSTALLED)
+	@$(BIN)/python examples/demo.py stop
+
+test: $(INSTALLED) $(PEER)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/lint-imports
+	$(BIN)/fawltydeps
+	$(BIN)/vulture
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+
+bench: $(INSTALLED) $(PEER)
+	$(BIN)/python -m benchmarks
+
+clean:
+	@if [ -d demo ]; then $(BIN)/python examples/demo.py stop; fi
+	rm -rf demo build dist docs/_build *.egg-info .venv .venv-peer .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first interpreter that is new enough makes the environment.
+$(BIN)/python:
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    $$python -m venv .venv && exit 0; \
+	    rm -rf .venv; \
+	    echo "$$python cannot make a virtual environment: install its venv module" >&2; \
+	    echo "(on Debian: apt-get install python3-venv), then call make again." >&2; \
+	    exit 1; \
+	done; \
+	echo "Runtable needs Python 3.11 or newer, and no python3 here is: install one," >&2; \
+	echo "put it on PATH, and call make again." >&2; \
+	exit 1
+
+$(INSTALLED): pyproject.toml setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# The published package, against which tests and benchmarks hold ours, apart from it.
+$(PEER): | $(BIN)/python
+	$(BIN)/python -m venv .venv-peer
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check damnit==0.4.0 extra_data
+	@touch $@

@@ -1,0 +1,169 @@
+"""`make demo`: an example proposal whose runs arrive while the daemon fills their rows.
+
+Makes demo/p001234 with runs in EuXFEL's file format, starts the daemon under Supervisor, lets five
+runs arrive as a migration would, and shows the table as it fills. The daemon stays up until
+`make demo-stop`. Called again, it starts from nothing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import example_runs
+from rich.console import Console
+from rich.live import Live
+from run_table import RunTable, read
+
+from daemon.cli.connection import connect
+from daemon.supervisor import shutdown
+
+HERE = Path(__file__).resolve().parent
+PLACE = HERE.parent / "demo"
+PROPOSAL = PLACE / f"p{example_runs.PROPOSAL:06d}"
+FOLDER = PROPOSAL / "usr" / "Shared" / "amore"
+STAGING = PLACE / "staging"
+RUNS = [1, 2, 3, 4, 5]
+RAW_SECONDS, PROC_SECONDS = 2.0, 1.0  # how long each run takes to arrive
+GIVE_UP_SECONDS = 180
+
+
+class Demo:
+    """One demonstration on `console`, from nothing to a filled table."""
+
+    def __init__(self, console: Console) -> None:
+        """Start the clock; nothing is made yet."""
+        self.console = console
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Make the proposal, start the daemon, let runs arrive, show what becomes of them."""
+        self.make_proposal()
+        number, context = str(example_runs.PROPOSAL), str(HERE / "context.py")
+        self.runtable("init", str(FOLDER), "--proposal", number, "--context", context)
+        self.runtable("db-config", "settle_seconds", "1", "--in", str(FOLDER))
+        self.runtable("listen", str(FOLDER), "--daemonize")
+        arrival = threading.Thread(target=self.let_runs_arrive, daemon=True)
+        arrival.start()
+        table = self.follow(arrival)
+        self.close(table)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print `text` behind the seconds since the beginning."""
+        seconds = f"{time.monotonic() - self.began:5.1f} s"
+        self.console.print(f"{seconds}  {text}", style=style, highlight=False, markup=False)
+
+    def make_proposal(self) -> None:
+        """Make all runs' files in a place of their own, and an empty proposal for them."""
+        if PLACE.exists():
+            self.say("An earlier demo is stopped and removed.")
+            shutdown(FOLDER)
+            shutil.rmtree(PLACE)
+        for data in ("raw", "proc"):
+            (PROPOSAL / data).mkdir(parents=True)
+        for run in RUNS:
+            example_runs.make_raw(staged("raw", run), run)
+            example_runs.make_proc(staged("proc", run), run)
+        self.say(f"Made {len(RUNS)} example runs, raw and calibrated, waiting to be migrated.")
+
+    def runtable(self, *words: str) -> None:
+        """Run the command line with `words`, and show both command and answer."""
+        self.say("$ runtable " + " ".join(shorten(word) for word in words), style="bold")
+        command = [sys.executable, "-m", "daemon.cli", *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        for line in (done.stdout + done.stderr).splitlines():
+            self.console.print(f"         {shorten(line)}", highlight=False, markup=False)
+        if done.returncode != 0:
+            raise SystemExit(done.returncode)
+
+    def let_runs_arrive(self) -> None:
+        """Let one run after the other arrive; calibrated data follows each."""
+        for run in RUNS:
+            for data, seconds in (("raw", RAW_SECONDS), ("proc", PROC_SECONDS)):
+                self.say(f"{data}/r{run:04d} arrives")
+                target = PROPOSAL / data / f"r{run:04d}"
+                example_runs.arrive(staged(data, run), target, seconds)
+
+    def follow(self, arrival: threading.Thread) -> RunTable:
+        """Show the table while it fills, until all that arrived has been processed."""
+        live = Live(console=self.console, auto_refresh=False)
+        table, done = RunTable({}, {}), False
+        with live if self.console.is_terminal else nullcontext():
+            while not done:
+                done = not arrival.is_alive() and all_processed()
+                before, table = table, read(FOLDER / "runs.sqlite")
+                if self.console.is_terminal:
+                    live.update(table.render(RUNS), refresh=True)
+                else:
+                    self.print_new(before, table)
+                if time.monotonic() - self.began > GIVE_UP_SECONDS:
+                    raise SystemExit(
+                        f"not all runs were processed within {GIVE_UP_SECONDS} s: "
+                        f"see {FOLDER}/amore.log and {FOLDER}/process_logs/"
+                    )
+                time.sleep(0.2)
+        return table
+
+    def print_new(self, before: RunTable, table: RunTable) -> None:
+        """Print a line for each value that has come since `before`."""
+        for key, cell in table.cells.items():
+            if before.cells.get(key) != cell:
+                run, name = key
+                self.say(f"  run {run}  {table.titles[name]:<24}  {cell.text}")
+
+    def close(self, table: RunTable) -> None:
+        """Print the whole table, why cells are empty, and how to go on."""
+        if not self.console.is_terminal:  # a terminal still shows it
+            self.console.print(table.render(RUNS))
+        self.console.print()
+        for line in table.problems():
+            self.console.print(f"  {line}", highlight=False, markup=False)
+        self.say(f"All {len(RUNS)} runs are processed; the daemon waits for more.")
+        tools = Path(sys.executable).parent
+        self.console.print(
+            f"""
+The database folder is {FOLDER}
+To go on:
+
+    cd {os.path.relpath(FOLDER)}
+    export PATH={tools}:$PATH
+    runtable status
+    runtable reprocess 3
+    supervisorctl -c supervisord.conf status damnit
+
+Edit context.py there: the next run is processed with it, earlier ones by `runtable reprocess all`.
+`make demo-stop` in {HERE.parent} ends the daemon.""",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def staged(data: str, run: int) -> Path:
+    """Where the files of `run` wait for their migration."""
+    return STAGING / data / f"r{run:04d}"
+
+
+def shorten(text: str) -> str:
+    """`text` with paths as seen from the current folder."""
+    return text.replace(f"{Path.cwd()}/", "")
+
+
+def all_processed() -> bool:
+    """Whether raw and proc jobs of every run have ended and nothing waits."""
+    with connect(FOLDER) as service:
+        jobs = service.call("jobs", limit=1000)["jobs"]
+    ended = {(job["run"], job["data"]) for job in jobs if job["ended"] is not None}
+    busy = any(job["ended"] is None for job in jobs)
+    return not busy and ended >= {(run, data) for run in RUNS for data in ("raw", "proc")}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["stop"]:
+        shutdown(FOLDER)
+    else:
+        Demo(Console()).run()
