@@ -1,0 +1,166 @@
+"""The inbox: events are stored durably here before their source is told so, each only once.
+
+Events of the filesystem are compared with the last one of the same run and data: a folder that
+goes back to an earlier state has changed. All other events are known by their key for ever.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from daemon.database import Database
+from daemon.events import MigrationEvent
+
+FILESYSTEM = "filesystem"
+
+EVENT_TABLES = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    source TEXT NOT NULL,
+    proposal INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    data TEXT NOT NULL CHECK (data IN ('raw', 'proc')),
+    key TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'done', 'seen')),
+    job TEXT
+);
+CREATE UNIQUE INDEX one_delivery ON events (key, proposal, run, data)
+    WHERE source != 'filesystem';
+CREATE INDEX latest_event ON events (proposal, run, data, source, id);
+CREATE INDEX pending_events ON events (id) WHERE state = 'pending';
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    source TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    error TEXT NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event with the id by which the inbox knows it."""
+
+    id: int
+    event: MigrationEvent
+
+
+class Inbox:
+    """Events that wait to be jobs, those that were, and messages that could not be read."""
+
+    def __init__(self, db: Database) -> None:
+        """Keep everything in `db`, whose migrations include EVENT_TABLES."""
+        self._db = db
+        self._stored = asyncio.Event()
+
+    async def store(self, event: MigrationEvent) -> bool:
+        """Store `event`; when this returns it is on disk. False when it was there already."""
+        stored = await self._db.write(lambda connection: _insert(connection, event, "pending"))
+        if stored:
+            self._stored.set()
+        return stored
+
+    async def mark_seen(self, events: Iterable[MigrationEvent]) -> int:
+        """Remember `events` as seen, so that they never become jobs; how many were new."""
+        seen = list(events)
+        return await self._db.write(
+            lambda connection: sum(_insert(connection, event, "seen") for event in seen)
+        )
+
+    async def pending(self) -> list[StoredEvent]:
+        """Events that are no jobs yet, in the order in which they came."""
+        query = "SELECT * FROM events WHERE state = 'pending' ORDER BY id"
+        rows = await self._db.read(lambda connection: connection.execute(query).fetchall())
+        return [StoredEvent(row["id"], _event(row)) for row in rows]
+
+    async def wait(self, timeout: float) -> None:
+        """Return as soon as an event is stored after the last call, or after `timeout` seconds."""
+        try:
+            await asyncio.wait_for(self._stored.wait(), timeout)
+        except TimeoutError:
+            return
+        self._stored.clear()
+
+    async def done(self, ids: Sequence[int]) -> None:
+        """These events need no job any more."""
+        await self._db.write(lambda connection: mark_done(connection, ids, None))
+
+    async def last_keys(self, proposal: int) -> dict[tuple[str, int], str]:
+        """The key of the last filesystem event of every (data, run) of `proposal`."""
+        query = """SELECT data, run, key FROM events WHERE id IN (
+                       SELECT max(id) FROM events WHERE proposal = ? AND source = ?
+                       GROUP BY run, data)"""
+        rows = await self._db.read(
+            lambda connection: connection.execute(query, (proposal, FILESYSTEM)).fetchall()
+        )
+        return {(row["data"], row["run"]): row["key"] for row in rows}
+
+    async def recent(self, limit: int) -> list[dict[str, Any]]:
+        """The last `limit` events: id, time, source, proposal, run, data, key, state, job.
+
+        A state is pending, done (`job` has taken it up) or seen (was there before `init`).
+        """
+        return await self._last("events", limit)
+
+    async def dead_letter(self, source: str, payload: str, error: str, now: float) -> None:
+        """Keep a message that could not be read, with the reason."""
+        # SQLite refuses unpaired surrogates, which JSON and lenient decoding can bring.
+        values = [_writable(text) for text in (source, payload, error)]
+        query = "INSERT INTO dead_letters (time, source, payload, error) VALUES (?, ?, ?, ?)"
+        await self._db.write(lambda connection: connection.execute(query, (now, *values)))
+
+    async def dead_letters(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """The last `limit` messages that could not be read: id, time, source, payload, error."""
+        return await self._last("dead_letters", limit)
+
+    async def count_dead_letters(self) -> int:
+        """How many messages could not be read."""
+        query = "SELECT count(*) FROM dead_letters"
+        return await self._db.read(lambda c: int(c.execute(query).fetchone()[0]))
+
+    async def _last(self, table: str, limit: int) -> list[dict[str, Any]]:
+        query = f"SELECT * FROM {table} ORDER BY id DESC LIMIT ?"
+        rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
+        return [dict(row) for row in reversed(rows)]
+
+
+def mark_done(connection: sqlite3.Connection, ids: Iterable[int], job: str | None) -> None:
+    """Within a transaction of the caller: `job` has taken these events up."""
+    connection.executemany(
+        "UPDATE events SET state = 'done', job = ? WHERE id = ?", [(job, id_) for id_ in ids]
+    )
+
+
+def _insert(connection: sqlite3.Connection, event: MigrationEvent, state: str) -> bool:
+    values = {**asdict(event), "key": _writable(event.key), "state": state}
+    if event.source == FILESYSTEM and _last_key(connection, event) == values["key"]:
+        return False
+    cursor = connection.execute(
+        """INSERT INTO events (time, source, proposal, run, data, key, state)
+           VALUES (:time, :source, :proposal, :run, :data, :key, :state)
+           ON CONFLICT DO NOTHING""",
+        values,
+    )
+    return cursor.rowcount == 1
+
+
+def _last_key(connection: sqlite3.Connection, event: MigrationEvent) -> str | None:
+    row = connection.execute(
+        """SELECT key FROM events WHERE proposal = ? AND run = ? AND data = ? AND source = ?
+           ORDER BY id DESC LIMIT 1""",
+        (event.proposal, event.run, event.data, event.source),
+    ).fetchone()
+    return None if row is None else str(row["key"])
+
+
+def _event(row: sqlite3.Row) -> MigrationEvent:
+    names = ("proposal", "run", "data", "source", "key", "time")
+    return MigrationEvent(**{name: row[name] for name in names})
+
+
+def _writable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
