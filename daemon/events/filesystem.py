@@ -1,0 +1,91 @@
+"""Runs on disk: which there are, and whether one has changed."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from daemon.events import Data, MigrationEvent
+from daemon.events.inbox import FILESYSTEM
+
+KINDS: tuple[Data, ...] = get_args(Data)
+
+
+def run_number(name: str) -> int | None:
+    """The run whose folder is called `name` (r0042), or None if that is no run's name."""
+    number = int(name[1:]) if re.fullmatch(r"r[0-9]{4,9}", name, re.ASCII) else None
+    return number if number is not None and name == f"r{number:04d}" else None
+
+
+def fingerprint(folder: Path) -> str | None:
+    """A text that changes with any name, size or mtime in `folder`; None when it has no files.
+
+    A folder that is not there has none. Raises OSError when it cannot be read.
+    """
+    try:
+        entries = sorted(_entries(os.fsencode(folder), b""))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not entries:
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for name, size, mtime_ns in entries:
+        digest.update(b"%s\0%d\0%d\0" % (name, size, mtime_ns))
+    return digest.hexdigest()
+
+
+def _entries(folder: bytes, prefix: bytes) -> Iterator[tuple[bytes, int, int]]:
+    with os.scandir(folder) as found:
+        for entry in found:
+            name = prefix + entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _entries(entry.path, name + b"/")
+                    continue
+                info = _stat(entry)
+            except FileNotFoundError:
+                continue  # gone since it was listed
+            yield name, info.st_size, info.st_mtime_ns
+
+
+def _stat(entry: "os.DirEntry[bytes]") -> os.stat_result:
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return entry.stat(follow_symlinks=False)  # a link whose target is not there (yet)
+
+
+def event_key(data: str, run: int, found: str) -> str:
+    """The key of an event for `run`, whose folder has the fingerprint `found`."""
+    return f"fs:{data}:{run}:{found}"
+
+
+def existing_runs(proposal_path: Path) -> list[tuple[Data, int, Path]]:
+    """(data, run, folder) of all run folders under raw/ and proc/, by run, raw before proc.
+
+    Names that are no runs are left out. Raises OSError when raw/ or proc/ cannot be read.
+    """
+    runs: list[tuple[Data, int, Path]] = []
+    for data in KINDS:
+        try:
+            names = os.listdir(proposal_path / data)  # noqa: PTH208 - names are all that is needed
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for name in names:
+            run, folder = run_number(name), proposal_path / data / name
+            if run is not None and folder.is_dir():
+                runs.append((data, run, folder))
+    return sorted(runs, key=lambda item: (item[1], KINDS.index(item[0])))
+
+
+def present_events(proposal_path: Path, proposal: int, now: float) -> list[MigrationEvent]:
+    """The events of all runs as they are on disk now, for `Inbox.mark_seen`."""
+    events = []
+    for data, run, folder in existing_runs(proposal_path):
+        found = fingerprint(folder)
+        if found is not None:
+            key = event_key(data, run, found)
+            events.append(MigrationEvent(proposal, run, data, FILESYSTEM, key, now))
+    return events
