@@ -4,6 +4,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PEER := .venv-peer/installed
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 CHECKED := ctxlib daemon tests examples
 
 .PHONY: help demo demo-stop test lint docs bench clean
@@ -60,11 +61,13 @@ $(BIN)/python:
 	exit 1
 
 $(INSTALLED): pyproject.toml setup.cfg | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Installing into .venv; the first time this takes a minute or so ..."
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 # The published package, against which tests and benchmarks hold ours, apart from it.
 $(PEER): | $(BIN)/python
-	$(BIN)/python -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check damnit==0.4.0 extra_data
+	@echo "Installing the published damnit package into .venv-peer, for comparison ..."
+	@$(BIN)/python -m venv .venv-peer
+	@.venv-peer/bin/python $(PIP_INSTALL) damnit==0.4.0 extra_data
 	@touch $@
