@@ -1,0 +1,93 @@
+"""The database folder that a command is about, and the connection to whoever serves it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
+    from daemon.cli.connection import Connection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATABASE = "runs.sqlite"
+
+
+class Connect(Protocol):
+    """How connections are made: `daemon.cli.connection.connect`, or a test's own way."""
+
+    def __call__(
+        self, folder: Path, *, create: int | None = None
+    ) -> AbstractContextManager["Connection"]:
+        """A connection to whoever may write `folder`; `create` as there."""
+
+
+def dir_argument(function: F) -> F:
+    """Give a command the argument DIR, as the parameter `directory`."""
+    return click.argument("directory", metavar="[DIR]", required=False)(function)
+
+
+def in_option(function: F) -> F:
+    """Give a command whose arguments mean something else the option --in, as `directory`."""
+    return click.option(
+        "--in",
+        "directory",
+        metavar="DIR",
+        help="The database folder or proposal number. Default: the current folder.",
+    )(function)
+
+
+def program() -> str:
+    """The name that this program was called by, for messages that name a command."""
+    return click.get_current_context().find_root().info_name or "runtable"
+
+
+def existing_folder(directory: str | None) -> Path:
+    """The folder that DIR names; an error when it is not there."""
+    from daemon.locate import NotFoundError, find_folder
+
+    try:
+        folder = find_folder(directory)
+    except NotFoundError as error:
+        raise click.ClickException(str(error)) from error
+    if not folder.is_dir():
+        raise click.ClickException(
+            f"{folder} is no folder; `{program()} init {directory} --proposal N` makes one"
+        )
+    return folder
+
+
+def database_folder(directory: str | None) -> Path:
+    """The folder that DIR names; an error when no database is in it."""
+    folder = existing_folder(directory)
+    if not (folder / DATABASE).exists():
+        raise click.ClickException(
+            f"no database in {folder} ({DATABASE} is missing); "
+            f"`{program()} proposal N` makes a blank one there, `{program()} init DIR` a new folder"
+        )
+    return folder
+
+
+@contextmanager
+def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"]:
+    """A connection to the daemon of `folder`, or to a service in this process when there is none.
+
+    `create` makes a blank database for that proposal when there is none and no daemon runs.
+    What the service refuses ends the command with the service's words. A test puts its own way
+    to connect into click's `obj`.
+    """
+    from daemon.control import ServiceError
+    from daemon.database import SchemaError
+
+    factory: Connect | None = click.get_current_context().obj
+    if factory is None:
+        from daemon.cli import connection
+
+        factory = connection.connect
+    try:
+        with factory(folder, create=create) as service:
+            yield service
+    except (ServiceError, SchemaError) as error:
+        raise click.ClickException(str(error)) from error
