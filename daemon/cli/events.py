@@ -1,0 +1,45 @@
+"""`runtable events`: what was announced, and what could not be understood."""
+
+import click
+
+from daemon.cli.folder import connect, database_folder, dir_argument
+from daemon.cli.output import local_time, print_table
+
+LIMIT = 50
+
+
+@click.command("events")
+@dir_argument
+def command(directory: str | None) -> None:
+    """List the latest events and the dead letters.
+
+    Dead letters are messages that could not be understood; each is shown with the reason.
+    """
+    with connect(database_folder(directory)) as service:
+        found = service.call("events", limit=LIMIT)
+    if found["events"]:
+        print_table(
+            ["time", "proposal", "run", "data", "source", "state"],
+            [
+                [
+                    local_time(event["time"]),
+                    event["proposal"],
+                    event["run"],
+                    event["data"],
+                    event["source"],
+                    event["state"],
+                ]
+                for event in found["events"]
+            ],
+        )
+    else:
+        click.echo("No events so far.")
+    if found["dead_letters"]:
+        click.echo("\nDead letters:")
+        print_table(
+            ["time", "source", "error", "message"],
+            [
+                [local_time(letter["time"]), letter["source"], letter["error"], letter["payload"]]
+                for letter in found["dead_letters"]
+            ],
+        )

@@ -1,0 +1,61 @@
+"""`runtable jobs`: what was, is and will be processed."""
+
+import click
+
+from daemon.cli.folder import connect, database_folder, dir_argument
+from daemon.cli.output import local_time, print_table
+
+STATES = (
+    "queued",
+    "dispatched",
+    "running",
+    "stop_requested",
+    "stopped",
+    "finished",
+    "failed",
+    "canceled",
+)
+
+
+@click.command("jobs")
+@dir_argument
+@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="At most so many jobs, the newest.",
+)
+def command(directory: str | None, state: str | None, limit: int) -> None:
+    """List the jobs, and why some failed or wait.
+
+    A job processes one run's raw data, its proc data, or both.
+    """
+    with connect(database_folder(directory)) as service:
+        jobs = service.call("jobs", limit=limit, state=state)["jobs"]
+    if not jobs:
+        click.echo(f"No jobs in state {state}." if state else "No jobs so far.")
+        return
+    print_table(
+        ["job", "run", "data", "state", "try", "source", "started", "took", "reason"],
+        [
+            [
+                job["id"],
+                job["run"],
+                job["data"],
+                job["state"],
+                job["attempt"],
+                job["source"],
+                local_time(job["started"]),
+                _duration(job["started"], job["ended"]),
+                job["reason"],
+            ]
+            for job in jobs
+        ],
+    )
+
+
+def _duration(started: float | None, ended: float | None) -> str:
+    return "" if started is None or ended is None else f"{max(0.0, ended - started):.1f} s"

@@ -1,0 +1,186 @@
+"""The commands that only show something: events, jobs, status, read-context, and notify."""
+
+from typing import Any
+
+import pytest
+from cli_fake import FakeService, Run
+
+from daemon.cli.output import local_time
+from daemon.control import ServiceError
+
+NOON = 1_700_000_000.0
+
+
+def test_events_lists_events_and_dead_letters(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["events"] = {
+        "events": [
+            {
+                "id": 1,
+                "time": NOON,
+                "source": "filesystem",
+                "proposal": 1234,
+                "run": 42,
+                "data": "raw",
+                "state": "done",
+            }
+        ],
+        "dead_letters": [
+            {"id": 2, "time": NOON, "source": "zeromq", "payload": "{", "error": "no JSON"}
+        ],
+    }
+    result = cli("events")
+    assert result.exit_code == 0
+    assert f"{local_time(NOON)}  1234      42   raw   filesystem  done" in result.output
+    assert f"{local_time(NOON)}  zeromq  no JSON  {{" in result.output
+
+
+def test_events_of_an_idle_folder(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["events"] = {"events": [], "dead_letters": []}
+    assert cli("events").output == "No events so far.\n"
+
+
+JOB = {
+    "id": "20261121-014455-3f9a2c",
+    "proposal": 1234,
+    "run": 42,
+    "data": "raw",
+    "state": "failed",
+    "attempt": 3,
+    "source": "filesystem",
+    "created": NOON,
+    "started": NOON,
+    "ended": NOON + 2.25,
+    "reason": "the run folder vanished",
+}
+
+
+def test_jobs(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["jobs"] = {"jobs": [JOB, {**JOB, "started": None, "ended": None}]}
+    result = cli("jobs", "--state", "failed", "--limit", 5)
+    assert cli_service.asked == [("jobs", {"limit": 5, "state": "failed"})]
+    assert "2.2 s" in result.output
+    assert "the run folder vanished" in result.output
+
+
+def test_jobs_when_there_are_none(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["jobs"] = {"jobs": []}
+    assert cli("jobs").output == "No jobs so far.\n"
+    assert cli("jobs", "--state", "queued").output == "No jobs in state queued.\n"
+    assert cli("jobs", "--state", "lost").exit_code == 2
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    return {
+        "daemon": {"host": "node1", "pid": 77, "user": "sam", "since": NOON},
+        "folder": "/d",
+        "proposal": 1234,
+        "proposal_path": "/p001234",
+        "context": {"ok": True, "problems": []},
+        "jobs": {"queued": 2, "running": 1},
+        "running": [],
+        "waiting": None,
+        "dead_letters": 0,
+        "sources": ["filesystem", "zeromq"],
+        "warnings": [],
+        **changes,
+    }
+
+
+def test_status_when_all_is_well(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["status"] = status()
+    assert cli("status").output.splitlines() == [
+        "Folder        /d",
+        "Proposal      1234 in /p001234",
+        f"Daemon        on node1, process 77 of sam, since {local_time(NOON)}",
+        "Events from   filesystem, zeromq",
+        "context.py    in order",
+        "Jobs          2 queued, 1 running",
+    ]
+
+
+def test_status_shows_what_stands_in_the_way(cli: Run, cli_service: FakeService) -> None:
+    problem = {"message": "invalid syntax", "line": 3, "variable": None, "mend": "close the ("}
+    running = {
+        "job": "x",
+        "proposal": 1234,
+        "run": 42,
+        "data": "raw",
+        "variable": "foo",
+        "done": 3,
+        "total": 10,
+        "since": NOON,
+    }
+    cli_service.answers["status"] = status(
+        daemon=None,
+        proposal_path=None,
+        context={"ok": False, "problems": [problem]},
+        jobs={},
+        running=[running],
+        waiting="context.py cannot be executed",
+        dead_letters=2,
+        sources=[],
+        warnings=["runs.sqlite was made by a newer version"],
+    )
+    lines = cli("status").output.splitlines()
+    assert "Proposal      1234, folder not found" in lines
+    assert any(line.startswith("Daemon        none; ") for line in lines)
+    assert "              line 3: invalid syntax (close the ()" in lines
+    assert (
+        f"              run 42 raw since {local_time(NOON)}, 3 of 10 variables done, now foo"
+        in lines
+    )
+    assert "Waiting       context.py cannot be executed" in lines
+    assert "Warning       runs.sqlite was made by a newer version" in lines
+    assert any(line.startswith("Dead letters  2; ") for line in lines)
+
+
+def test_read_context(cli: Run, cli_service: FakeService) -> None:
+    problem = {"message": "depends on 'baz'", "line": 12, "variable": "foo", "mend": "bar?"}
+    cli_service.answers["read-context"] = {
+        "variables": [{"name": "foo"}, {"name": "bar"}],
+        "problems": [problem],
+        "broken": False,
+    }
+    result = cli("read-context")
+    assert result.exit_code == 0
+    assert "context.py: line 12: foo: depends on 'baz' (bar?)" in result.stderr
+    assert result.stdout == "2 variables, 1 problem\n"
+
+
+def test_a_broken_context_exits_with_1(cli: Run, cli_service: FakeService) -> None:
+    problem = {"message": "invalid syntax", "line": 3, "variable": None, "mend": ""}
+    cli_service.answers["read-context"] = {"variables": [], "problems": [problem], "broken": True}
+    result = cli("read-context")
+    assert result.exit_code == 1
+    assert "context.py: line 3: invalid syntax\n" in result.stderr
+    assert "Error: context.py cannot be executed" in result.stderr
+
+
+def test_notify_says_what_was_stored(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["event"] = {"stored": True, "event": {"proposal": 1234}}
+    result = cli("notify", "--run", 42, "--data", "raw")
+    assert result.output == "Stored: raw data of run 42, proposal 1234\n"
+    cli("notify", "--run", 42, "--data", "proc", "--proposal", 5)
+    assert cli_service.asked == [
+        ("event", {"run": 42, "data": "raw"}),
+        ("event", {"run": 42, "data": "proc", "proposal": 5}),
+    ]
+
+
+def test_notify_without_a_daemon_is_an_error(cli: Run, cli_service: FakeService) -> None:
+    cli_service.remote = False
+    result = cli("notify", "--run", 42, "--data", "raw")
+    assert result.exit_code == 1
+    assert "Error: no daemon answers for" in result.stderr
+    assert cli_service.asked == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["--run", "x"], ["--run", "4", "--data", "all"]])
+def test_notify_used_wrongly(cli: Run, arguments: list[str]) -> None:
+    assert cli("notify", *arguments).exit_code == 2
+
+
+def test_what_the_service_refuses_is_one_line(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["status"] = ServiceError("no answer for 10 s")
+    result = cli("status")
+    assert (result.exit_code, result.stderr) == (1, "Error: no answer for 10 s\n")
