@@ -1,0 +1,195 @@
+"""`reprocess`: what it asks for, how it follows, and what it says in the end."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_fake import FakeService, Run
+
+from daemon.cli.progress import Lines, Tally, view
+
+
+def job(number: int, run: int, state: str, reason: str | None = None) -> dict[str, Any]:
+    return {"kind": "job", "id": f"j{number}", "run": run, "state": state, "reason": reason}
+
+
+def result(
+    number: int, run: int, variable: str, status: str, error: str | None = None
+) -> dict[str, Any]:
+    return {
+        "kind": "result",
+        "job": f"j{number}",
+        "run": run,
+        "variable": variable,
+        "status": status,
+        "error": error,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _two_good_runs(cli_service: FakeService) -> None:
+    cli_service.answers["reprocess"] = {
+        "jobs": [{"id": "j1", "run": 1, "data": "all"}, {"id": "j2", "run": 2, "data": "all"}],
+        "skipped": [],
+    }
+    cli_service.answers["follow"] = [
+        job(1, 1, "running"),
+        {"kind": "plan", "job": "j1", "run": 1, "total": 2},
+        result(1, 1, "foo", "finished"),
+        result(1, 1, "bar", "skipped", "no scan"),
+        job(1, 1, "finished"),
+        job(2, 2, "finished"),
+    ]
+
+
+def test_all_goes_well(cli: Run, cli_service: FakeService) -> None:
+    answer = cli("reprocess", "1-2")
+    assert answer.exit_code == 0
+    assert answer.stderr.splitlines() == [
+        "run 1: finished, 2 variables, 1 skipped",
+        "run 2: finished, 0 variables",
+    ]
+    assert answer.stdout == "Processed 2 of 2 runs\n"
+    assert cli_service.asked == [
+        (
+            "reprocess",
+            {"runs": [1, 2], "match": [], "variables": None, "mock": False, "fresh": False},
+        ),
+        ("follow", {"jobs": ["j1", "j2"]}),
+    ]
+
+
+def test_the_selection_is_handed_on(cli: Run, cli_service: FakeService, cli_folder: Path) -> None:
+    cli("reprocess", "all", "--match", "XGM", "--var", "a", "--var", "b", "--mock", "--direct")
+    assert cli_service.asked[0][1] == {
+        "runs": "all",
+        "match": ["XGM"],
+        "variables": ["a", "b"],
+        "mock": True,
+        "fresh": False,
+    }
+    assert cli("reprocess", "1", "--in", cli_folder).exit_code == 0
+
+
+def test_failures_are_named_at_the_end(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["follow"] = [
+        result(1, 1, "foo", "failed", "ValueError: x"),
+        job(1, 1, "finished"),
+        result(2, 2, "foo", "failed", "ValueError: x"),
+        job(2, 2, "failed", "killed twice"),
+    ]
+    answer = cli("reprocess", "1-2")
+    assert answer.exit_code == 1
+    assert answer.stderr.splitlines() == [
+        "run 1: finished, 1 variable, 1 failed",
+        "run 2: failed: killed twice",
+        "run 2 failed: killed twice",
+        "foo failed in runs 1,2: ValueError: x",
+    ]
+    assert answer.stdout == "Processed 1 of 2 runs\n"
+
+
+def test_a_failed_variable_alone_is_no_failed_run(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["follow"].insert(4, result(1, 1, "bar", "failed", "KeyError: 'x'"))
+    answer = cli("reprocess", "1-2")
+    assert answer.exit_code == 0
+    assert "bar failed in run 1: KeyError: 'x'" in answer.stderr
+
+
+def test_a_later_job_of_the_same_run_counts_for_it(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["follow"].append(job(3, 2, "failed", "memory"))
+    answer = cli("reprocess", "1-2")
+    assert answer.exit_code == 1
+    assert answer.stdout == "Processed 1 of 2 runs\n"
+
+
+def test_skipped_runs_are_named_together(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["reprocess"]["skipped"] = [
+        {"run": number, "reason": "it does not exist"} for number in (3, 4, 5)
+    ]
+    answer = cli("reprocess", "1-5")
+    assert answer.exit_code == 0
+    assert "Skipped runs 3-5: it does not exist\n" in answer.stderr
+
+
+def test_nothing_to_do_is_an_error(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["reprocess"] = {
+        "jobs": [],
+        "skipped": [{"run": 9, "reason": "it does not exist"}],
+    }
+    answer = cli("reprocess", "9")
+    assert answer.exit_code == 1
+    assert answer.stderr.splitlines() == [
+        "Skipped run 9: it does not exist",
+        "Error: there is no run to process",
+    ]
+
+
+def test_no_wait_returns_at_once(cli: Run, cli_service: FakeService) -> None:
+    answer = cli("reprocess", "1-2", "--no-wait")
+    assert answer.exit_code == 0
+    assert answer.stdout.startswith("The daemon processes runs 1,2; ")
+    assert [op for op, _ in cli_service.asked] == ["reprocess"]
+
+
+def test_no_wait_needs_a_daemon(cli: Run, cli_service: FakeService) -> None:
+    cli_service.remote = False
+    answer = cli("reprocess", "1", "--no-wait")
+    assert answer.exit_code == 1
+    assert "Error: no daemon runs for" in answer.stderr
+    assert cli_service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("remote", "words"),
+    [(True, "The daemon goes on with run 2"), (False, "Stopping. Not processed: run 2")],
+)
+def test_ctrl_c(cli: Run, cli_service: FakeService, remote: bool, words: str) -> None:
+    cli_service.remote = remote
+    cli_service.answers["follow"] = [job(1, 1, "finished"), KeyboardInterrupt()]
+    answer = cli("reprocess", "1-2")
+    assert answer.exit_code == 130
+    assert words in answer.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["5-1"], ["1", "--foreground", "--no-wait"]])
+def test_used_wrongly(cli: Run, cli_service: FakeService, arguments: list[str]) -> None:
+    assert cli("reprocess", *arguments).exit_code == 2
+    assert cli_service.asked == []
+
+
+def test_what_is_waited_for_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    tally, lines = Tally(), Lines()
+    for number in (1, 2, 1):
+        lines.update(tally.take(job(number, number, "queued", "context.py is broken")))
+    assert capsys.readouterr().err == "waiting: context.py is broken\n"
+
+
+def test_a_terminal_gets_a_bar(
+    capsys: pytest.CaptureFixture[str], cli_service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    tally = Tally()
+    tally.add("j1", 1)
+    tally.add("j2", 2)
+    with view(tally) as bar:
+        for item in cli_service.answers["follow"]:
+            bar.update(tally.take(item))
+    shown = capsys.readouterr().err
+    assert "2/2" in shown
+    assert "run 2 finished" in shown
+
+
+def test_every_stage_of_a_job_has_words_in_the_bar() -> None:
+    from daemon.cli.progress import _now
+
+    tally = Tally()
+    stages = [
+        (job(1, 1, "queued", "context.py is broken"), "waiting: context.py is broken"),
+        (job(1, 1, "running"), "run 1 running"),
+        ({"kind": "plan", "job": "j1", "run": 1, "total": 2}, "run 1: 0 of 2 variables"),
+        (result(1, 1, "foo", "finished"), "run 1: 1 of 2 variables"),
+        (job(1, 1, "stopped"), "run 1 stopped"),
+    ]
+    assert [_now(tally.take(item)) for item, _ in stages] == [words for _, words in stages]
