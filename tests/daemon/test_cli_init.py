@@ -1,0 +1,127 @@
+"""`init`: a new database folder, and what it refuses to touch."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from daemon.cli import main
+
+
+def init(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["init", *map(str, arguments)], prog_name="damnit")
+
+
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def proposal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A proposal's folder with two raw runs and a stray file, below the data root."""
+    root = tmp_path / "root" / "MID" / "202601" / "p001234"
+    for run in ("r0001", "r0002"):
+        (root / "raw" / run).mkdir(parents=True)
+        (root / "raw" / run / "RAW-S00000.h5").write_bytes(b"data")
+    (root / "raw" / "README").write_text("no run")
+    monkeypatch.setenv("EXTRA_DATA_DATA_ROOT", str(tmp_path / "root"))
+    return root
+
+
+def test_a_folder_with_the_template(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    result = init(folder, "--proposal", 1234)
+    assert result.exit_code == 0, result.output
+    assert f"Made {folder} for proposal 1234" in result.stdout
+    assert f"`damnit listen {folder} --daemonize`" in result.stdout
+    template = files("daemon").joinpath("templates", "context.py").read_bytes()
+    assert (folder / "context.py").read_bytes() == template
+    settings = dict(rows(folder / "runs.sqlite", "SELECT key, value FROM metameta"))
+    assert settings["proposal"] == 1234
+
+
+def test_a_given_context_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("# mine")
+    result = init(tmp_path / "d", "--proposal", 1, "--context", tmp_path / "mine.py")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "d" / "context.py").read_text() == "# mine"
+
+
+SeenEvents = Callable[[Path], list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def events() -> SeenEvents:
+    return lambda folder: rows(
+        folder / "daemon.sqlite", "SELECT run, data, state FROM events ORDER BY run"
+    )
+
+
+def test_a_proposals_number_and_its_runs(proposal: Path, events: SeenEvents) -> None:
+    result = init("1234")
+    assert result.exit_code == 0, result.output
+    assert "2 run folders that were there already are left alone" in result.stdout
+    folder = proposal / "usr" / "Shared" / "amore"
+    assert events(folder) == [(1, "raw", "seen"), (2, "raw", "seen")]
+
+
+def test_existing_runs_are_processed_when_asked_for(proposal: Path, events: SeenEvents) -> None:
+    folder = proposal / "usr" / "Shared" / "second"
+    result = init(folder, "--process-existing")
+    assert result.exit_code == 0, result.output
+    assert "left alone" not in result.stdout
+    assert events(folder) == []
+    settings = dict(rows(folder / "runs.sqlite", "SELECT key, value FROM metameta"))
+    assert settings["proposal"] == 1234
+
+
+def test_like_another_database(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert init(old, "--proposal", 1).exit_code == 0
+    (old / "context.py").write_text("# old")
+    with closing(sqlite3.connect(old / "runs.sqlite")) as connection:
+        connection.execute("INSERT INTO metameta VALUES ('noncluster_cpus', 8)")
+        connection.execute("INSERT INTO variables VALUES ('good', 'boolean', 'Good', NULL, NULL)")
+        connection.commit()
+    result = init(new, "--proposal", 2, "--like", old)
+    assert result.exit_code == 0, result.output
+    assert (new / "context.py").read_text() == "# old"
+    settings = dict(rows(new / "runs.sqlite", "SELECT key, value FROM metameta"))
+    assert (settings["noncluster_cpus"], settings["proposal"]) == (8, 2)
+    assert rows(new / "runs.sqlite", "SELECT good FROM runs") == []
+
+
+def test_like_something_else(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "context.py").touch()
+    result = init(tmp_path / "new", "--proposal", 2, "--like", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "runs.sqlite cannot be used" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("runs.sqlite", "there is a database in"), ("context.py", "there is a context.py in")],
+)
+def test_nothing_is_overwritten(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_text("precious")
+    result = init(tmp_path, "--proposal", 1)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "`damnit proposal N" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "precious"
+
+
+def test_a_folder_that_tells_no_proposal(tmp_path: Path) -> None:
+    result = init(tmp_path / "d")
+    assert result.exit_code == 2
+    assert "--proposal N" in result.stderr
+    assert not (tmp_path / "d").exists()
