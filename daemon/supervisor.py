@@ -37,7 +37,6 @@ CONFIGURATION = "supervisord.conf"
 
 _PORTS = range(10_000, 32_768)  # below the ports that the kernel gives to outgoing connections
 _ANSWER_SECONDS = 3.0
-_UMASKS = {"owner": "077", "group": "027", "all": "022"}
 _STOP_MARGIN = 10  # seconds for the daemon to end after its jobs had their `stop_grace`
 
 
@@ -75,7 +74,7 @@ def render(folder: Path, settings: Settings, command: Sequence[str]) -> Path:
         bind=f"{endpoint.host}:{endpoint.port}",
         address=endpoint.address,
         password=endpoint.password,
-        umask=_UMASKS[settings.share_with],
+        umask=f"{settings.umask:03o}",
         command=_quote_command(command),
         stop_seconds=int(settings.stop_grace) + _STOP_MARGIN,
     )

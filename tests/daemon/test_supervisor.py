@@ -77,6 +77,10 @@ def test_nobody_but_owner_and_group_reads_the_password(
     finally:
         os.umask(old_umask)
     assert path.stat().st_mode & 0o777 == mode
+    assert (
+        parsed(path)["supervisord"]["umask"]
+        == {"owner": "077", "group": "007", "all": "002"}[share_with]
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["supervisord.conf"]
 
 
