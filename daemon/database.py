@@ -1,6 +1,7 @@
 """One SQLite file with one writer thread: short transactions that wait, never on the event loop."""
 
 import asyncio
+import errno
 import logging
 import os
 import sqlite3
@@ -131,7 +132,9 @@ class Database:
         if found is None:
             _make_file(self.path)
         elif self._check is not None:
-            self._check(self.path)
+            side.patiently(partial(self._check, self.path))
+        if not os.access(self.path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, "no permission to read and write", str(self.path))
         connection = side.connect()
         try:
             self._set_up(connection)

@@ -1,0 +1,1 @@
+"""The run table and the run files, in the format that DAMNIT's own tools read."""
