@@ -62,6 +62,16 @@ class UnsavableError(TypeError):
     """A variable returned something that cannot be saved; the message names its type."""
 
 
+def describe(error: BaseException) -> str:
+    """Give an exception as "ValueError: its text", whatever its own text does."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as failure:  # noqa: BLE001  a user's __str__ may raise anything
+        text = f"(its text cannot be given: {type(failure).__name__})"
+    return f"{name}: {text}" if text else name
+
+
 def nearest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """Say which of the `known` names `word` was probably meant to be, as the mend of a problem."""
     import difflib  # only wrong files pay for it

@@ -13,6 +13,7 @@ _RESERVED = ("title", "tags", "sep")
 # Kept on classes and on instances, under names that no field has.
 _PROPERTIES = "__group_properties__"
 _ORIGIN = "__group_origin__"
+_GIVEN = "__group_given_name__"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,16 @@ def declares_name(cls: type) -> bool:
     return "name" in fields or hasattr(cls, "name")
 
 
+def given_name(instance: object) -> str | None:
+    """Give the name that was given to an instance when it was made, if any."""
+    name = vars(instance).get(_GIVEN)
+    if name is None:
+        return None
+    if isinstance(name, str) and all(part.isidentifier() for part in name.split(".")):
+        return name
+    raise TypeError(f"the name {name!r} of a group is not possible: give letters, digits and _")
+
+
 def class_attributes(cls: type) -> Iterator[tuple[str, object]]:
     """Go through the attributes of a class as written, its bases first, without binding them."""
     names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
@@ -139,7 +150,8 @@ def _extend_init(cls: Any) -> None:
     ) -> None:
         vars(self).update(title=title, tags=tags, sep=sep)
         if not owns_name:
-            vars(self)["name"] = fields.pop("name", None)
+            vars(self)["name"] = vars(self)[_GIVEN] = fields.pop("name", None)
+            given_name(self)  # refuses an impossible one here, where the line is known
         for name, value in class_attributes(cls):
             # What stands in a class body is there once; each owner gets its own.
             if is_group(value) and name not in cls.__dataclass_fields__:

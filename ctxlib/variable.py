@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +44,7 @@ class Variable:
     ) -> None:
         self.func: Callable[..., Any] | None = None
         self.instance: object | None = None
+        self.original: Variable = self
         self.name = ""
         self.problems: list[Problem] = []
         bare = callable(title)
@@ -79,11 +81,29 @@ class Variable:
             return self
         bound: dict[Variable, Variable] = vars(instance).setdefault("__bound_variables__", {})
         if self not in bound:
-            variable = copy.copy(self)
+            variable = self.clone()
             vars(variable).pop("_parsed", None)
-            variable.instance = instance
+            variable.instance, variable.original = instance, self
             bound[self] = variable
         return bound[self]
+
+    def clone(self) -> Variable:
+        """Give a copy that can be named and blamed without changing what the user holds."""
+        variable = copy.copy(self)
+        variable.problems = list(self.problems)
+        return variable
+
+    def rename(self, name: str, *, title: str | None = None) -> None:
+        """Give it its name in the table, and its title if it has not got one of its own."""
+        self.name = name
+        self.title = title or self.own_title or name
+
+    def locate(self, problem: Problem, path: str) -> Problem:
+        """Say of a problem whose it is, and where in the context file `path` or elsewhere."""
+        if self.source is None or self.source == path:
+            return replace(problem, variable=self.name, line=problem.line or self.line)
+        where = f"{problem.message}, in {self.source}, line {self.line}"
+        return replace(problem, variable=self.name, message=where)
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r}>"
@@ -128,8 +148,7 @@ class Variable:
         if not callable(func):
             raise TypeError(f"@Variable is for functions, not for {func!r}")
         self.func = func
-        self.name = getattr(func, "__name__", "")
-        self.title = self.own_title or self.name
+        self.rename(getattr(func, "__name__", ""))
         if self.description is None:
             self.description = inspect.getdoc(func) if inspect.isroutine(func) else None
         waits = inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func)

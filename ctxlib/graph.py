@@ -1,0 +1,215 @@
+"""The dependencies between variables: their order, what triggers each, and what a job needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from ctxlib.arguments import Argument
+from ctxlib.components import components, cycle_through
+from ctxlib.errors import Problem, nearest
+from ctxlib.variable import Variable
+
+if TYPE_CHECKING:
+    from ctxlib.context import Context
+
+
+@dataclass(frozen=True)
+class Node:
+    """A variable in its graph.
+
+    `data` ("raw" or "proc") and `cluster` are what holds after its dependencies have had their say.
+    `inputs` are its arguments with the names of the variables that they mean, `dependencies` these
+    names. A node with a `problem` is not computed, and neither is what depends on it.
+    """
+
+    variable: Variable
+    name: str
+    title: str
+    data: str
+    cluster: bool
+    dependencies: tuple[str, ...]
+    inputs: tuple[Argument, ...]
+    problem: Problem | None
+
+    def describe(self) -> dict[str, object]:
+        """Give what the daemon needs to know of it, as JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.variable.description,
+            "tags": list(self.variable.tags),
+            "data": self.data,
+            "cluster": self.cluster,
+            "transient": self.variable.transient,
+            "units": self.variable.units,
+            "summary": self.variable.summary,
+        }
+
+
+class Graph:
+    """All variables of a context.
+
+    `nodes` are in the order of the file, `order` has every dependency before its dependents, and
+    `problems` are all there are, the context's included, by line.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._found: dict[str, list[Problem]] = {name: [] for name in context.variables}
+        beside: list[Problem] = []
+        for problem in context.problems:
+            self._found.get(problem.variable or "", beside).append(problem)
+
+        inputs = {name: self._inputs(v) for name, v in context.variables.items()}
+        edges = {
+            name: tuple(dict.fromkeys(target for a in arguments for target in a.names))
+            for name, arguments in inputs.items()
+        }
+        place = {name: number for number, name in enumerate(context.variables)}
+        self.order: list[str] = []
+        for component in components(edges):
+            self._break_cycles(component, edges)
+            self.order += sorted(component, key=place.__getitem__)
+
+        made: dict[str, Node] = {}
+        for name in self.order:
+            made[name] = self._node(context.variables[name], edges[name], inputs[name], made)
+        self.nodes = {name: made[name] for name in context.variables}
+        every = [*beside, *(problem for found in self._found.values() for problem in found)]
+        self.problems = sorted(every, key=lambda problem: problem.line or 0)
+
+    def select(
+        self,
+        *,
+        data: str,
+        variables: Collection[str] | None = None,
+        match: Collection[str] = (),
+        cluster: bool,
+    ) -> list[Node]:
+        """Choose what a job computes, in order, with everything that is needed for it.
+
+        `data` is what arrived: "raw", "proc" or "all". `variables` (exact names) and `match` (parts
+        of titles, in any case) choose among what that triggers; without both it is all. With
+        `cluster` only what belongs into a cluster job is given, and the transient results that it
+        needs again; without it, only what does not. Raises KeyError for an unknown name.
+        """
+        for name in variables or ():
+            if name not in self.nodes:
+                mend = nearest(name, self.nodes) or "see the names with read-context"
+                raise KeyError(f"there is no variable {name!r} ({mend})")
+        texts = [text.casefold() for text in match]
+        chosen = [
+            node.name
+            for node in self.nodes.values()
+            if data in (node.data, "all")
+            and (
+                (variables is None and not texts)
+                or node.name in (variables or ())
+                or any(text in node.title.casefold() for text in texts)
+            )
+        ]
+        needed = self._closure(chosen)
+        if cluster:
+            own = {name for name in needed if self.nodes[name].cluster}
+            needed = own | self._closure(own, transient_only=True)
+        else:
+            needed = {name for name in needed if not self.nodes[name].cluster}
+        return [self.nodes[name] for name in self.order if name in needed]
+
+    def _closure(self, names: Iterable[str], *, transient_only: bool = False) -> set[str]:
+        """Add what is needed, at any distance; if asked so, only transient ones and what they need.
+
+        What a node with a problem would need is not added: it is not computed.
+        """
+        closed, waiting = set(), list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in closed:
+                continue
+            closed.add(name)
+            node = self.nodes[name]
+            for target in node.dependencies if node.problem is None else ():
+                if not transient_only or self.nodes[target].variable.transient:
+                    waiting.append(target)
+        return closed
+
+    def _inputs(self, variable: Variable) -> tuple[Argument, ...]:
+        inputs = []
+        for argument in variable.arguments:
+            if argument.kind == "var":
+                names = self._names(variable, argument)
+                if names:
+                    inputs.append(replace(argument, names=names))
+            else:
+                inputs.append(argument)
+        return tuple(inputs)
+
+    def _names(self, variable: Variable, argument: Argument) -> tuple[str, ...]:
+        """Find the variables that a `var#` means, and report it if there are none."""
+        target = argument.target
+        if target in self.context.variables:
+            return (target,)
+        if argument.is_glob:
+            names = [
+                n for n in self.context.variables if fnmatchcase(n, target) and n != variable.name
+            ]
+            if names:
+                return tuple(names)
+            message, mend = "no variable matches", ""
+        else:
+            others = [name for name in self.context.variables if name != variable.name]
+            message, mend = "there is no such variable", nearest(target, others)
+        self._report(variable, f"argument {argument.name!r}: 'var#{target}': {message}", mend)
+        return ()
+
+    def _break_cycles(self, component: list[str], edges: dict[str, tuple[str, ...]]) -> None:
+        """Report every variable on a cycle with its path, and take out the cycle's edges."""
+        inside = set(component)
+        within = {name: [t for t in edges[name] if t in inside] for name in component}
+        for name in component:
+            cycle = cycle_through(name, within)
+            if cycle is not None:
+                message = "it depends on itself: " + " → ".join(cycle)
+                self._report(
+                    self.context.variables[name], message, "take out one of these dependencies"
+                )
+            edges[name] = tuple(target for target in edges[name] if target not in inside)
+
+    def _node(
+        self,
+        variable: Variable,
+        dependencies: tuple[str, ...],
+        inputs: tuple[Argument, ...],
+        made: dict[str, Node],
+    ) -> Node:
+        proc = [name for name in dependencies if made[name].data == "proc"]
+        if proc and variable.data == "raw":
+            message = f'it is declared data="raw" but depends on {proc[0]!r}, which needs proc data'
+            self._report(variable, message, 'leave data out, or write data="proc"')
+        return Node(
+            variable=variable,
+            name=variable.name,
+            title=variable.title,
+            data=variable.data or ("proc" if proc else "raw"),
+            cluster=variable.cluster or any(made[name].cluster for name in dependencies),
+            dependencies=dependencies,
+            inputs=inputs,
+            problem=_merged(self._found[variable.name]),
+        )
+
+    def _report(self, variable: Variable, message: str, mend: str) -> None:
+        problem = variable.locate(Problem(message, mend=mend), str(self.context.path))
+        self._found[variable.name].append(problem)
+
+
+def _merged(problems: list[Problem]) -> Problem | None:
+    """Make one problem of all that a variable has: its cell has one text."""
+    if not problems:
+        return None
+    if len(problems) == 1:
+        return problems[0]
+    messages = [f"{p.message} ({p.mend})" if p.mend else p.message for p in problems]
+    return replace(problems[0], message="; ".join(messages), mend="")

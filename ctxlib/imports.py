@@ -1,0 +1,109 @@
+"""How a context file's own modules are imported, and which project files it was made of."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+)
+from pathlib import Path
+
+_STDLIB = str(Path(os.__file__).parent) + os.sep
+_OURS = str(Path(__file__).parent) + os.sep
+_OUR_ENTRY = str(Path(__file__).parent.parent)
+_PACKAGES = ("site-packages", "dist-packages")
+
+# Size and time of modification of each module's file just before it was read: one that is edited
+# between its import and a later look would otherwise pass for unchanged.
+_as_read: dict[str, tuple[int, int]] = {}
+
+
+class _FreshLoader(SourceFileLoader):
+    """Loads a module from its source only.
+
+    Cached bytecode is trusted by whole seconds and size, so that a helper edited twice within a
+    second would run as it was before; and a folder that several people share is no place for it.
+    """
+
+    def path_stats(self, path: str | os.PathLike[str] | bytes) -> Mapping[str, int]:
+        raise OSError(f"no cached bytecode for {path!r}")
+
+    def get_data(self, path: str) -> bytes:
+        _as_read[path] = stamp(path)
+        return super().get_data(path)
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Give size (bytes) and time of modification (ns) of a file."""
+    found = Path(path).stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def prepare_imports(folder: Path) -> None:
+    """Let a context file import the modules beside it, always as they are now."""
+    root = str(folder)
+
+    def finder(entry: str) -> FileFinder:
+        if not _is_beside(entry, root):
+            raise ImportError(f"{entry} is not part of {root}")
+        extensions = (ExtensionFileLoader, EXTENSION_SUFFIXES)
+        return FileFinder(entry, extensions, (_FreshLoader, SOURCE_SUFFIXES))
+
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    sys.path_hooks.insert(0, finder)
+    for entry in list(sys.path_importer_cache):
+        if _is_beside(entry, root):
+            del sys.path_importer_cache[entry]
+
+
+def project_files(folder: Path, before: set[str]) -> dict[str, tuple[int, int]]:
+    """List the imported files that belong neither to Python, nor to a package, nor to us.
+
+    `before` are the names of the modules that were there already; of them, only those in `folder`
+    count. Gives size and time of modification (ns) of each, as it was read where that is known.
+    """
+    files = {}
+    for name, module in list(sys.modules.items()):
+        # Not getattr: some modules import others when they are asked for what they do not have.
+        path = getattr(module, "__dict__", {}).get("__file__")
+        if not isinstance(path, str) or not _is_project(path):
+            continue
+        if name in before and not _is_beside(path, str(folder)):
+            continue
+        try:
+            files[path] = _as_read.get(path) or stamp(path)
+        except OSError:
+            files[path] = (-1, -1)  # gone since: it counts as changed
+    return files
+
+
+def files_changed(files: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Name the files that are not what they were when they were loaded, or are gone."""
+    changed = []
+    for path, known in files.items():
+        try:
+            same = stamp(path) == tuple(known)
+        except OSError:
+            same = False
+        if not same:
+            changed.append(path)
+    return changed
+
+
+def _is_project(path: str) -> bool:
+    if f"{path}{os.sep}".startswith((_STDLIB, _OURS)):
+        return False
+    return not any(part in _PACKAGES for part in Path(path).parts)
+
+
+def _is_beside(path: str, root: str) -> bool:
+    # A copy of ctxlib may lie in the folder too; it does not change while it runs.
+    within = path == root or path.startswith(root + os.sep)
+    return within and path != _OUR_ENTRY and _is_project(path)
