@@ -38,7 +38,7 @@ def make_proc(folder: Path, run: int) -> None:
     with h5py.File(folder / "CORR-R0238-AGIPD00-S00000.h5", "r+") as file:
         data = file["INSTRUMENT/SPB_DET_AGIPD1M-1/DET/0CH0:xtdf/image/data"]
         y, x = np.indices(data.shape[1:])
-        rings = 3 + 2 * np.cos(np.hypot(y, x - 64 + 10 * run) / (8 + run))
+        rings = 3 + 2 * np.cos(np.hypot(y, x - 64 + 10 * (run % 10)) / (8 + run % 10))
         for frame in range(FRAMES_WITH_DATA):
             data[frame] = random.poisson(rings)
     _say_which_run(folder, run)
@@ -59,8 +59,9 @@ def arrive(source: Path, target: Path, seconds: float) -> None:
 
 
 def _fill_xgms(file: h5py.File, run: int, random: np.random.Generator) -> None:
-    pulses = 20 * run
-    for device, energy in [("SA1_XTD2_XGM", 1200.0), ("SPB_XTD9_XGM", 1200.0 - 60 * run)]:
+    step = run % 10
+    pulses = 20 + 10 * step
+    for device, energy in [("SA1_XTD2_XGM", 1200.0), ("SPB_XTD9_XGM", 1200.0 - 60 * step)]:
         data = file[f"INSTRUMENT/{device}/DOOCS/MAIN:output/data/intensityTD"]
         values = np.ones(data.shape, data.dtype)
         values[:, :pulses] = random.normal(energy, energy / 12, (len(values), pulses))
@@ -73,7 +74,7 @@ def _fill_xgms(file: h5py.File, run: int, random: np.random.Generator) -> None:
 def _fill_camera(file: h5py.File, run: int, random: np.random.Generator) -> None:
     pixels = file["INSTRUMENT/SPB_IRU_CAM/CAM/SIDEMIC:daqOutput/data/image/pixels"]
     y, x = np.indices(CAMERA_SHAPE)
-    spot = 900 * np.exp(-((y - 48) ** 2 + (x - 40 - 7 * run) ** 2) / 180)
+    spot = 900 * np.exp(-((y - 48) ** 2 + (x - 40 - 7 * (run % 10)) ** 2) / 180)
     pixels[:] = random.poisson(spot + 20, pixels.shape)
 
 
