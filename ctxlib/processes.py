@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,30 +98,26 @@ def everyone() -> list[Process]:
     return [process for pid in pids if (process := read(pid)) is not None]
 
 
-def descendants(root: int) -> list[int]:
-    """Pids of the children of `root`, their children and so on, zombies left out."""
-    if not _kernel_lists_children():
-        return _descendants_among(everyone(), root)
+def descendants(root: int, without: Collection[int] = ()) -> list[int]:
+    """Pids of the children of `root`, their children and so on, zombies left out.
+
+    Those in `without`, and what descends from them, are left out too.
+    """
+    children = _children if _kernel_lists_children() else _children_by_scan()
     found: list[int] = []
     waiting = [root]
     while waiting:
-        children = _children(waiting.pop())
-        found += children
-        waiting += children
+        new = [pid for pid in children(waiting.pop()) if pid not in without]
+        found += new
+        waiting += new
     return [pid for pid in found if (p := read(pid)) is not None and not p.zombie]
 
 
-def _descendants_among(processes: Iterable[Process], root: int) -> list[int]:
-    by_parent: dict[int, list[Process]] = {}
-    for process in processes:
-        by_parent.setdefault(process.parent, []).append(process)
-    found: list[int] = []
-    waiting = [root]
-    while waiting:
-        children = by_parent.get(waiting.pop(), [])
-        found += [child.pid for child in children if not child.zombie]
-        waiting += [child.pid for child in children]
-    return found
+def _children_by_scan() -> Callable[[int], list[int]]:
+    by_parent: dict[int, list[int]] = {}
+    for process in everyone():
+        by_parent.setdefault(process.parent, []).append(process.pid)
+    return lambda pid: by_parent.get(pid, [])
 
 
 @cache

@@ -30,6 +30,14 @@ def available_data(request: Mapping[str, Any]) -> str:
     return euxfel.available_data(request)
 
 
+def preload(request: Mapping[str, Any]) -> None:
+    """Import what opening such a run needs, so that processes forked from here have it."""
+    if not request["mock"]:
+        from ctxlib.sources import euxfel
+
+        euxfel.preload()
+
+
 def open_run(request: Mapping[str, Any]) -> OpenedRun:
     """Open the run that a job's request names; raises RunUnavailable."""
     if request["mock"]:

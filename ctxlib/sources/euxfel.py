@@ -1,5 +1,6 @@
 """European XFEL runs, opened with extra_data."""
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -11,6 +12,13 @@ from ctxlib.sources import OpenedRun, RunUnavailable
 # extra_data starts worker processes to open files it has no index of; for fewer than this many,
 # that takes longer than opening them.
 _MANY_FILES = 64
+
+
+def preload() -> None:
+    """Import extra_data where it can be; opening the run says what is wrong otherwise."""
+    if importlib.util.find_spec("extra_data") is not None:
+        with contextlib.suppress(Exception):
+            import extra_data  # noqa: F401
 
 
 def available_data(request: Mapping[str, Any]) -> str:

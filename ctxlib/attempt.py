@@ -1,0 +1,302 @@
+"""Watches one attempt of one job: starts its runners, holds them to their limits, says how it went.
+
+A runner that dies costs the variable it was at; the next runner goes on with the rest. The watcher
+never blocks on a runner: it is told when one has ended, and asked to look at them now and then.
+"""
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctxlib import claim, limits, processes
+from ctxlib.journal import Entry, JournalReader, JournalWriter, file_name
+from ctxlib.known import known_results
+from ctxlib.output import words_for_seconds
+from ctxlib.runner import EXIT_JOURNAL, Wake, read_request
+
+# A file of this name in the attempt's folder asks for its end; its text is the reason.
+STOP_FILE = "stop"
+
+# Signals that come from outside a process rather than from what it does.
+_FOREIGN = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# Seconds that processes have after SIGTERM.
+_GRACE = 2.0
+# How often to look, in seconds: at least, and at most.
+_OFTEN, _SELDOM = 0.05, 1.0
+# No program fills memory faster than this, in bytes per second: how long not to look.
+_FASTEST_GROWTH = 8 << 30
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a runner is being ended, or how it died: code as in the journal, reason in words."""
+
+    code: str
+    reason: str
+    whole_job: bool = False
+
+
+@dataclass
+class _Runner:
+    """A runner and what its journal has told so far."""
+
+    n: int
+    pid: int
+    running: str | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    finished: bool = False
+    refused: dict[str, Any] | None = None
+    ending: Ending | None = None
+    kill_at: float | None = None
+
+
+@dataclass
+class AttemptSupervisor:
+    """One attempt. `start(attempt_dir, n)` begins runner n and returns its pid; `leftovers()`
+    gives the pids of processes that ended runners left behind; `clock` is monotonic.
+
+    Call `begin` once, then `check` when the time that it returned is over, and `runner_ended` when
+    a runner has been waited for, until `ended` is set: the status of the whole.
+    """
+
+    attempt_dir: Path
+    start: Callable[[Path, int], int]
+    leftovers: Callable[[], list[int]]
+    mode: str
+    wake: Wake | None = None
+    clock: Callable[[], float] = time.monotonic
+    ended: str | None = field(default=None, init=False)
+    _runner: _Runner | None = field(default=None, init=False)
+
+    def begin(self) -> bool:
+        """Claim the attempt and start its first runner; False when somebody else has claimed it.
+
+        Raises OSError or ValueError when the request cannot be read.
+        """
+        self._request = read_request(self.attempt_dir)
+        claimed = claim.make(self.attempt_dir, self.mode)
+        if claimed is None:
+            return False
+        self._deadline = self.clock() + float(self._request["timeout"])
+        self._journal = JournalWriter(self.attempt_dir / file_name(0), self.wake)
+        self._reader = JournalReader(self.attempt_dir)
+        self._unsaid: deque[tuple[str, dict[str, object]]] = deque()
+        self._retried: set[str | None] = set()
+        self._order: list[str] = []
+        self._next_look = 0.0
+        said = asdict(claimed)
+        del said["time"]
+        self._say("claimed", **said)
+        self._then: Callable[[], None] | None = lambda: self._start_runner(1)
+        self._go_on()
+        return True
+
+    @property
+    def pid(self) -> int | None:
+        """Pid of the runner at work."""
+        return None if self._runner is None else self._runner.pid
+
+    def cancel(self, reason: str) -> None:
+        """End the attempt with all its processes, whatever it is at."""
+        if self._runner is not None:
+            self._end_runner(Ending("stopped", reason, whole_job=True))
+        elif self.ended is None:
+            self._then = lambda: self._end("stopped", reason)
+            self._go_on()
+
+    def runner_ended(self, wait_status: int) -> None:
+        """Take note that the runner is gone, end what it left behind, and go on."""
+        processes.kill_until_gone(self.leftovers)
+        self._follow()
+        runner, self._runner = self._runner, None
+        assert runner is not None, f"no runner of {self.attempt_dir} was at work"
+        if runner.finished:
+            self._then = lambda: self._end("finished", "")
+        elif runner.refused is not None and runner.ending is None:
+            refused = runner.refused
+            self._then = lambda: self._refused(refused)
+        else:
+            ending = runner.ending or _how_it_died(wait_status)
+            self._died(runner, ending, blameless=_is_blameless(runner, wait_status))
+        self._go_on()
+
+    def check(self) -> float:
+        """Look after the limits; return after how many seconds to look again."""
+        self._go_on()
+        now = self.clock()
+        runner = self._runner
+        if runner is None:
+            return _SELDOM
+        if runner.kill_at is not None:
+            if now >= runner.kill_at:
+                self._signal(runner, signal.SIGKILL)
+            return _OFTEN
+        if now < self._next_look:
+            return self._next_look - now
+        self._follow()
+        self._look_at_time(runner, now)
+        pause = self._look_at_memory(runner)
+        stop = self.attempt_dir / STOP_FILE
+        if stop.exists():
+            self.cancel(stop.read_text())
+        nearest = min(self._deadline, runner.deadline or self._deadline)
+        pause = max(min(pause, nearest - now), _OFTEN)
+        self._next_look = now + pause
+        return pause
+
+    def _look_at_time(self, runner: _Runner, now: float) -> None:
+        if now >= self._deadline:
+            limit = words_for_seconds(self._request["timeout"])
+            reason = f"killed: the job took longer than {limit}"
+            self._end_runner(Ending("timeout", reason, whole_job=True))
+        elif runner.timeout is not None and runner.deadline is not None and now >= runner.deadline:
+            limit = words_for_seconds(runner.timeout)
+            self._end_runner(Ending("timeout", f"killed: took longer than its timeout of {limit}"))
+
+    def _look_at_memory(self, runner: _Runner) -> float:
+        """End the runner if it uses too much; else say in how many seconds it could."""
+        memory = self._request["memory"]
+        if memory is None:
+            return _SELDOM
+        began = self.clock()
+        tree = [runner.pid, *processes.descendants(runner.pid)]
+        if limits.exceeds(tree, memory):
+            reason = f"killed: used more than {limits.words_for_bytes(memory)}"
+            self._end_runner(Ending("memory", reason), number=signal.SIGKILL)
+        headroom: int = max(0, memory - limits.resident(tree))
+        # Looking takes no more than a twentieth of a core, however many processes there are.
+        pause = max(headroom / _FASTEST_GROWTH, 20 * (self.clock() - began))
+        return min(pause, _SELDOM)
+
+    def _end_runner(self, ending: Ending, number: int = signal.SIGTERM) -> None:
+        runner = self._runner
+        if runner is None or (runner.ending is not None and not ending.whole_job):
+            return
+        runner.ending = ending
+        runner.kill_at = self.clock() + _GRACE
+        self._signal(runner, number)
+
+    def _signal(self, runner: _Runner, number: int) -> None:
+        processes.signal_all([*processes.descendants(runner.pid), runner.pid], number)
+
+    def _follow(self) -> None:
+        """Read what the runner has written since the last look."""
+        for entry in self._reader.read():
+            if self._runner is not None and entry.runner == self._runner.n:
+                self._note(self._runner, entry)
+
+    def _note(self, runner: _Runner, entry: Entry) -> None:
+        match entry.kind:
+            case "plan":
+                self._order = entry.fields["order"]
+            case "started":
+                runner.running = entry.fields["variable"]
+                runner.timeout = entry.fields["timeout"]
+                if runner.timeout is not None:
+                    runner.deadline = self.clock() + runner.timeout
+            case "finished" | "failed":
+                runner.running = runner.deadline = None
+            case "error":
+                runner.refused = entry.fields
+            case "end":
+                runner.finished = True
+
+    def _died(self, runner: _Runner, ending: Ending, *, blameless: bool) -> None:
+        said = {"n": runner.n, "reason": ending.reason, "code": ending.code}
+        variable = runner.running
+        if ending.code == "stopped":
+            self._say("died", **said, variable=None)
+            self._then = lambda: self._end("stopped", ending.reason)
+        elif ending.whole_job:
+            self._say("died", **said, variable=variable)
+            self._then = lambda: self._end_late(ending.reason, variable)
+        elif (blameless or variable is None) and variable not in self._retried:
+            self._retried.add(variable)
+            self._say("died", **said, variable=None, retried=variable)
+            self._then = lambda: self._start_runner(runner.n + 1)
+        elif variable is None:
+            self._say("died", **said, variable=None)
+            reason = f"the process was {ending.reason}, twice, outside of any variable"
+            self._then = lambda: self._end("failed", reason)
+        else:
+            self._say("died", **said, variable=variable)
+            self._then = lambda: self._start_runner(runner.n + 1)
+
+    def _refused(self, error: dict[str, Any]) -> None:
+        problems = error["problems"]
+        self._end("broken" if problems else "failed", error["message"], problems=problems)
+
+    def _end_late(self, reason: str, running: str | None) -> None:
+        """End a job whose time is over: what was not begun gets an error that says so."""
+        known = known_results([self.attempt_dir.parent])
+        message = f"not run: {reason.removeprefix('killed: ')}"
+        for name in self._order:
+            if name != running and not known.done(name):
+                error = {"type": "Timeout", "message": message, "traceback": ""}
+                self._say("failed", variable=name, error=error, duration=0.0)
+        self._end("failed", reason.removeprefix("killed: "))
+
+    def _start_runner(self, n: int) -> None:
+        try:
+            pid = self.start(self.attempt_dir, n)
+        except OSError as error:
+            self._end("failed", f"no process can be started: {error}")
+            return
+        process = processes.read(pid)
+        self._runner = _Runner(n, pid)
+        self._next_look = 0.0
+        self._say("runner", n=n, pid=pid, pid_start=None if process is None else process.start)
+
+    def _end(self, status: str, reason: str, **more: object) -> None:
+        self._say("ended", status=status, reason=reason, **more)
+
+        def mark() -> None:
+            self.ended = status
+
+        self._then = mark
+
+    def _say(self, kind: str, **fields: object) -> None:
+        self._unsaid.append((kind, fields))
+
+    def _go_on(self) -> None:
+        """Write what there is to say, and take the next step once all of it is written.
+
+        While the disk is full nothing goes on; each look tries again.
+        """
+        while self._unsaid or self._then is not None:
+            while self._unsaid:
+                kind, fields = self._unsaid[0]
+                try:
+                    self._journal.write(kind, **fields)
+                except OSError:
+                    return
+                self._unsaid.popleft()
+            then, self._then = self._then, None
+            if then is not None:
+                then()
+
+
+def _is_blameless(runner: _Runner, wait_status: int) -> bool:
+    """Tell whether the runner's variable is not to blame: an operator or the kernel ended it."""
+    if runner.ending is not None:
+        return False
+    if os.WIFSIGNALED(wait_status):
+        return os.WTERMSIG(wait_status) in _FOREIGN
+    return os.waitstatus_to_exitcode(wait_status) == EXIT_JOURNAL
+
+
+def _how_it_died(wait_status: int) -> Ending:
+    if not os.WIFSIGNALED(wait_status):
+        code = os.waitstatus_to_exitcode(wait_status)
+        return Ending("exit", f"ended by itself with exit code {code}")
+    number = os.WTERMSIG(wait_status)
+    # Real-time signals have no names.
+    names = {known.value: known.name for known in signal.Signals}
+    name = names.get(number, str(number))
+    return Ending("signal", f"killed by signal {name} ({signal.strsignal(number)})")

@@ -1,0 +1,121 @@
+"""What is known already: results that a job, or the jobs it builds on, wrote down earlier."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxlib import claim, processes
+from ctxlib.journal import Entry, JournalReader
+
+FRAGMENTS = "fragments"
+_ERROR_TYPES = {"memory": "MemoryLimit", "timeout": "Timeout"}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The last word on a variable: its error, or where its value is (both None: no value).
+
+    A transient variable's value is not `kept`.
+    """
+
+    error: tuple[str, str] | None = None
+    data: dict[str, Any] | None = None
+    fragment: Path | None = None
+    kept: bool = True
+
+
+class Known:
+    """Results by variable name, read when they are asked for."""
+
+    def __init__(self, outcomes: dict[str, _Outcome]) -> None:
+        self._outcomes = outcomes
+
+    def done(self, name: str) -> bool:
+        """Tell whether the variable has come to an end, well or not."""
+        return name in self._outcomes
+
+    def value(self, name: str) -> object:
+        """The value, None where it returned nothing or failed.
+
+        KeyError if it is not done, or was transient.
+        """
+        from ctxlib import files, netcdf
+
+        outcome = self._outcomes[name]
+        if not outcome.kept:
+            raise KeyError(name)
+        if outcome.data is not None:
+            return netcdf.decode_plain(outcome.data)
+        if outcome.fragment is not None:
+            with files.RunFile(outcome.fragment) as fragment:
+                return fragment.read(name)
+        return None
+
+    def error(self, name: str) -> tuple[str, str] | None:
+        """Type and message of the error of a variable that failed or was skipped, else None."""
+        outcome = self._outcomes.get(name)
+        return None if outcome is None else outcome.error
+
+
+def attempts(job_dir: Path) -> list[Path]:
+    """The attempt folders of a job, the first one first."""
+    folders = (f for f in job_dir.iterdir() if f.name.isdigit())
+    return sorted(folders, key=lambda folder: int(folder.name))
+
+
+def died_error(entry: Entry) -> tuple[str, str]:
+    """Type and message of the error of the variable that a `died` line names."""
+    return _ERROR_TYPES.get(entry.fields["code"], "Killed"), entry.fields["reason"]
+
+
+def known_results(job_dirs: Sequence[Path]) -> Known:
+    """What the attempts of jobs have written, later ones winning."""
+    outcomes: dict[str, _Outcome] = {}
+    for job_dir in job_dirs:
+        for attempt_dir in attempts(job_dir):
+            outcomes |= _outcomes(JournalReader(attempt_dir).read(), attempt_dir)
+    return Known(outcomes)
+
+
+def _outcomes(entries: Iterable[Entry], attempt_dir: Path) -> dict[str, _Outcome]:
+    outcomes: dict[str, _Outcome] = {}
+    for entry in entries:
+        outcome = _outcome(entry, attempt_dir)
+        if outcome is not None:
+            outcomes[entry.fields["variable"]] = outcome
+    return outcomes
+
+
+def _outcome(entry: Entry, attempt_dir: Path) -> _Outcome | None:
+    fields = entry.fields
+    if entry.kind == "failed":
+        return _Outcome(error=(fields["error"]["type"], fields["error"]["message"]))
+    if entry.kind == "died" and fields["variable"] is not None:
+        return _Outcome(error=died_error(entry))
+    if entry.kind != "finished":
+        return None
+    if fields["summary"] is None:
+        return _Outcome(kept=False)
+    if fields["fragment"] is None:
+        return _Outcome(data=fields["data"])
+    fragment = attempt_dir / FRAGMENTS / fields["fragment"]
+    return _Outcome(fragment=fragment) if _whole(fragment, attempt_dir) else None
+
+
+def _whole(fragment: Path, attempt_dir: Path) -> bool:
+    """Tell whether a fragment can be relied on.
+
+    Fragments are not synced to the disk. One that this machine wrote before it was last booted
+    may have a good size and holes in it, so it is computed again.
+    """
+    made_by = claim.read(attempt_dir)
+    if made_by is not None and made_by.here() and made_by.boot_id != processes.boot_id():
+        return False
+    import h5py
+
+    try:
+        h5py.File(fragment, "r").close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""Where the output of a job goes, and what the runner itself says there.
+
+Everything goes to file descriptors 1 and 2, so that the output of C libraries and of programs
+that a variable starts stands in its place between the lines of Python.
+"""
+
+import io
+import os
+import sys
+import time
+from pathlib import Path
+
+from ctxlib import processes
+
+
+def redirect(log: Path) -> None:
+    """Append all output of this process and its children to the file `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def write_by_line() -> None:
+    """Have Python write each line as it is printed: nothing is lost when the process is killed.
+
+    What cannot be encoded is escaped.
+    """
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")
+
+
+def flush() -> None:
+    """Write out everything that Python and C code hold back."""
+    for stream in (sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__):
+        if stream is not None and not stream.closed:
+            stream.flush()
+    processes.flush_c_output()
+
+
+def say(text: str) -> None:
+    """Print a line of the runner's own, with the time of day; everything printed comes before."""
+    flush()
+    now = time.time()
+    clock = time.strftime("%H:%M:%S", time.localtime(now))
+    # One write, and straight to the descriptor: user code may have replaced sys.stdout.
+    line = f"# {clock}.{int(now % 1 * 1000):03d} {text}\n"
+    os.write(1, line.encode("utf-8", "backslashreplace"))
+
+
+def words_for_seconds(seconds: float) -> str:
+    """A duration for people: 12 ms, 3.4 s, 12 min 5 s."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

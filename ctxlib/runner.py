@@ -1,0 +1,246 @@
+"""One runner: a process that works on one attempt of one job, start to end.
+
+Every result is written, to the journal or a fragment, before its `finished` line says so; whoever
+goes on after this process was killed computes the rest and nothing twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxlib import claim, limits, output, processes, sources
+from ctxlib.context import Context, load
+from ctxlib.errors import ContextError, Problem
+from ctxlib.evaluate import evaluate
+from ctxlib.graph import Graph, Node
+from ctxlib.journal import JournalWriter, file_name
+from ctxlib.known import known_results
+from ctxlib.recorder import JobRecorder
+
+# What a runner exits with when it cannot write its journal any more (EX_IOERR).
+EXIT_JOURNAL = 74
+
+Request = Mapping[str, Any]
+Wake = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A context's graph, and the hash of the file that it is from."""
+
+    graph: Graph
+    sha256: str
+
+    @classmethod
+    def of(cls, context: Context) -> Loaded:
+        """Resolve the dependencies of a loaded context."""
+        return cls(Graph(context), context.sha256)
+
+
+def read_request(attempt_dir: Path) -> dict[str, Any]:
+    """The request of the job that an attempt folder belongs to."""
+    request: dict[str, Any] = json.loads((attempt_dir.parent / "job.json").read_bytes())
+    return request
+
+
+def waker(channel: socket.socket, attempt_dir: Path) -> Wake:
+    """What sends the job's id over a datagram socket, without waiting and whatever comes of it."""
+    job = attempt_dir.parent.name.encode()
+
+    def wake() -> None:
+        # Nobody may listen, or be behind; readers look at the journals by themselves in a while.
+        with contextlib.suppress(OSError):
+            channel.send(job, socket.MSG_DONTWAIT)
+
+    return wake
+
+
+def enter(parent: int) -> None:
+    """Make this process a runner of the process `parent`: a session of its own that ends with it.
+
+    It is also what its descendants fall to when they leave their session and parent.
+    """
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    processes.die_with_parent(parent)
+    processes.adopt_orphans()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def run(
+    attempt_dir: Path, n: int, loaded: Loaded | None, wake: Wake | None, *, terminal: bool = False
+) -> int:
+    """Do what is left of a job as its runner number `n`; return the exit code.
+
+    `loaded` is the context where this process has it already. Output goes to the job's log, or
+    stays on the terminal.
+    """
+    request = read_request(attempt_dir)
+    if not terminal:
+        output.redirect(Path(request["log"]))
+    output.write_by_line()
+    output.say(_header(request, attempt_dir, n))
+    limits.apply_inside(request["cpus"], request["memory"])
+    limits.reseed()
+    journal = JournalWriter(attempt_dir / file_name(n), wake)
+    try:
+        return _Run(request, attempt_dir, n, journal).go(loaded)
+    finally:
+        output.flush()
+
+
+@dataclass
+class _Run:
+    request: Request
+    attempt_dir: Path
+    n: int
+    journal: JournalWriter
+
+    def go(self, loaded: Loaded | None) -> int:
+        """Load, plan, open, evaluate; 1 when one of the first three did not work."""
+        try:
+            loaded = loaded or Loaded.of(load(Path(self.request["context"])))
+        except ContextError as error:
+            self._refuse("the context file cannot be executed", error.problems)
+            return 1
+        self._write("begin", **_about_me(), context_sha256=loaded.sha256)
+        try:
+            data = sources.available_data(self.request)
+            nodes = self._plan(loaded.graph, data)
+            known = known_results([*self._inputs(), self.attempt_dir.parent])
+            if self.n > 1 and all(known.done(node.name) for node in nodes):
+                opened = sources.OpenedRun(None, None)
+            else:
+                opened = sources.open_run({**self.request, "data": data})
+                self._write("run", start_time=opened.start_time)
+        except sources.RunUnavailable as error:
+            self._write("run", start_time=error.start_time)
+            self._refuse(str(error))
+            return 1
+        except KeyError as error:
+            self._refuse(str(error.args[0]))
+            return 1
+        recorder = JobRecorder(self.attempt_dir, self._write, self._origin(loaded.sha256))
+        evaluate(nodes, opened.run, self._meta(), recorder, known=known)
+        self._write("end")
+        return 0
+
+    def _write(self, kind: str, **fields: object) -> None:
+        try:
+            self.journal.write(kind, **fields)
+        except OSError as error:
+            # Going on would mean to compute what nobody can learn of.
+            output.say(f"the journal cannot be written, so this process ends: {error}")
+            os._exit(EXIT_JOURNAL)
+
+    def _refuse(self, message: str, problems: list[Problem] | None = None) -> None:
+        lines = "".join(f"\n#   {problem}" for problem in problems or [])
+        output.say(f"nothing done: {message}{lines}")
+        listed = [problem.to_json() for problem in problems or []]
+        self._write("error", message=message, traceback="", problems=listed)
+
+    def _plan(self, graph: Graph, data: str) -> list[Node]:
+        """Choose the variables and say which; KeyError for a name that there is not."""
+        chosen = {
+            "data": data,
+            "variables": self.request["variables"],
+            "match": self.request["match"],
+        }
+        nodes = graph.select(**chosen, cluster=self.request["cluster"])
+        later: list[Node] = []
+        if not self.request["cluster"]:
+            later = [node for node in graph.select(**chosen, cluster=True) if node.cluster]
+        self._write(
+            "plan",
+            variables=[node.describe() for node in graph.nodes.values()],
+            order=[node.name for node in nodes],
+            cluster=[node.name for node in later],
+            problems=[problem.to_json() for problem in graph.problems],
+        )
+        return nodes
+
+    def _inputs(self) -> list[Path]:
+        jobs = self.attempt_dir.parent.parent
+        return [jobs / name for name in self.request["inputs"]]
+
+    def _meta(self) -> dict[str, object]:
+        return {
+            "run_number": self.request["run"],
+            "proposal": self.request["proposal"],
+            "proposal_path": self.request["proposal_path"],
+        }
+
+    def _origin(self, sha256: str) -> dict[str, object]:
+        return {
+            "context_sha256": sha256,
+            "job": self.request["id"],
+            "attempt": int(self.attempt_dir.name),
+            "host": processes.host(),
+        }
+
+
+def _header(request: Request, attempt_dir: Path, n: int) -> str:
+    where = f"process {os.getpid()} on {processes.host()}"
+    if n > 1:
+        return f"job {request['id']} goes on in {where}"
+    what = f"proposal {request['proposal']}, run {request['run']}, {request['data']} data"
+    today = time.strftime("%Y-%m-%d")
+    return f"{today} job {request['id']}, attempt {attempt_dir.name}: {what}; {where}"
+
+
+def _about_me() -> dict[str, object]:
+    modules = ("numpy", "h5py", "xarray", "extra_data")
+    return {
+        "pid": os.getpid(),
+        "host": processes.host(),
+        "python": platform.python_version(),
+        "versions": {m: str(sys.modules[m].__version__) for m in modules if m in sys.modules},
+    }
+
+
+def main() -> None:
+    """Be a runner in an interpreter of its own; the process that claimed the attempt starts it."""
+    parser = argparse.ArgumentParser(prog="ctxlib.runner", description=__doc__)
+    parser.add_argument("attempt_dir", type=Path)
+    parser.add_argument("n", type=int)
+    parser.add_argument("--wake", type=int, metavar="FD")
+    parser.add_argument("--terminal", action="store_true")
+    args = parser.parse_args()
+    claimed = claim.read(args.attempt_dir)
+    if claimed is None:
+        raise SystemExit(f"{args.attempt_dir} is not claimed; its fork server has to start this")
+    enter(claimed.pid)
+    os.chdir(Path(read_request(args.attempt_dir)["context"]).parent)
+    wake = None
+    if args.wake is not None:
+        channel = socket.socket(fileno=args.wake)
+        channel.set_inheritable(False)
+        wake = waker(channel, args.attempt_dir)
+    code = 1
+    try:
+        code = run(args.attempt_dir, args.n, None, wake, terminal=args.terminal)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        # Threads that a variable left behind would keep a normal exit waiting.
+        output.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The daemon's end of one fork server: starts the process and speaks with it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxlib import processes
+from daemon.backends import ContextBroken
+
+# Libraries read these when they are loaded; a runner sets its pools to its cores later.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+}
+
+
+@dataclass(frozen=True)
+class ServerKey:
+    """What one fork server is for: jobs of this context in this Python, `fork` or `fresh`."""
+
+    context: Path
+    python: str
+    mode: str
+
+
+class ForkServer:
+    """One fork server process.
+
+    `usable` tells whether it takes jobs, `busy` whether it has some, `last_used` when it was last
+    given one (monotonic seconds). `on_end(server, handles)` is called with attempts that have ended
+    or that the process was lost with. After `idle_seconds` without a job it is retired.
+    """
+
+    def __init__(
+        self,
+        key: ServerKey,
+        *,
+        folder: Path,
+        library: Path,
+        wake: socket.socket,
+        terminal: bool,
+        idle_seconds: float,
+        on_end: Callable[["ForkServer", list[str]], None],
+    ) -> None:
+        self.key = key
+        self.usable = False
+        self.note = ""
+        self.last_used = time.monotonic()
+        self._folder = folder
+        self._library = library
+        self._wake = wake
+        self._terminal = terminal
+        self._idle_seconds = idle_seconds
+        self._on_end = on_end
+        self._attempts: set[str] = set()
+        self._answers: dict[str, asyncio.Future[tuple[str, str]]] = {}
+        self._idle: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has jobs, or is being given one."""
+        return bool(self._attempts or self._answers)
+
+    async def launch(self, load_limit: float) -> None:
+        """Start the process and wait until it has loaded the context.
+
+        Raises ContextBroken when it cannot be executed, or takes more than `load_limit` seconds.
+        """
+        self._loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        self._exit: asyncio.Future[int] = self._loop.create_future()
+        try:
+            self._process = self._spawn(theirs)
+        except OSError as error:
+            ours.close()
+            raise _broken(
+                f"{self.key.python} cannot be started: {error.strerror}",
+                "set context_python to the Python that has the context's packages",
+            ) from error
+        finally:
+            theirs.close()
+        threading.Thread(target=self._wait_for_exit, daemon=True).start()
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            line = await asyncio.wait_for(self._reader.readline(), load_limit)
+        except TimeoutError:
+            self._abandon()
+            raise _broken(
+                f"the context file was not loaded within {load_limit:g} s",
+                "take what takes long out of its top level, into a variable",
+            ) from None
+        except asyncio.CancelledError:
+            self._abandon()
+            raise
+        await self._greet(line)
+
+    async def _greet(self, line: bytes) -> None:
+        message = json.loads(line) if line.endswith(b"\n") else {}
+        if "ready" in message:
+            self.note = message["ready"]["note"]
+            self.usable = True
+            self._listening = self._loop.create_task(self._listen())
+            self._start_idling()
+            return
+        self._writer.close()
+        if "broken" in message:
+            raise ContextBroken(message["broken"])
+        code = await self._exit
+        how = f"signal {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
+        raise _broken(
+            f"loading the context file ended the whole Python process with {how}",
+            f"see {self._log_path()}",
+        )
+
+    async def start(self, handle: str) -> tuple[str, str]:
+        """Offer an attempt; return the answer (`accepted`, `stale`, `claimed`, `rejected`, or
+        `gone` when the process ended) and a reason.
+        """
+        if not self.usable:
+            return "gone", ""
+        self.last_used = time.monotonic()
+        if self._idle is not None:
+            self._idle.cancel()
+        answer: asyncio.Future[tuple[str, str]] = self._loop.create_future()
+        self._answers[handle] = answer
+        self.send({"start": handle})
+        return await answer
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Send a message; one that nobody would hear is dropped."""
+        if self.usable and not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    def retire(self) -> None:
+        """Give it no more jobs; it exits after its last one, and still says how that ends."""
+        self.usable = False
+        if self._idle is not None:
+            self._idle.cancel()
+        if not self._writer.is_closing():
+            # Refused once the process is gone, which is as good.
+            with contextlib.suppress(OSError):
+                self._writer.write_eof()
+
+    def close(self) -> None:
+        """Let go of it without listening any more; its jobs go on and it exits after them."""
+        self.usable = False
+        if self._idle is not None:
+            self._idle.cancel()
+        self._listening.cancel()
+        self._writer.close()
+
+    async def _listen(self) -> None:
+        while line := await self._reader.readline():
+            if line.endswith(b"\n"):
+                self._hear(json.loads(line))
+        self._lose()
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        kind = next(iter(message))
+        handle = message[kind]
+        if kind == "ended":
+            self._attempts.discard(handle)
+            self._start_idling()
+            self._on_end(self, [handle])
+            return
+        if kind == "accepted":
+            self._attempts.add(handle)
+        answer = self._answers.pop(handle)
+        if not answer.cancelled():
+            answer.set_result((kind, message.get("reason", "")))
+
+    def _lose(self) -> None:
+        """Take note that the process is gone."""
+        self.usable = False
+        if self._idle is not None:
+            self._idle.cancel()
+        self._writer.close()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(("gone", ""))
+        self._answers.clear()
+        lost, self._attempts = sorted(self._attempts), set()
+        if lost:
+            self._on_end(self, lost)
+
+    def _start_idling(self) -> None:
+        if not self.busy and self.usable:
+            self._idle = self._loop.call_later(self._idle_seconds, self.retire)
+
+    def _spawn(self, channel: socket.socket) -> "subprocess.Popen[bytes]":
+        command = [self.key.python, "-m", "ctxlib.forkserver", "--context", str(self.key.context)]
+        command += ["--channel", str(channel.fileno()), "--wake", str(self._wake.fileno())]
+        command += ["--fresh"] if self.key.mode == "fresh" else []
+        command += ["--terminal"] if self._terminal else []
+        environment = {**os.environ, **_ENVIRONMENT}
+        # It would keep the working directory, where ctxlib is, from being looked at.
+        environment.pop("PYTHONSAFEPATH", None)
+        with contextlib.ExitStack() as stack:
+            output = None
+            if not self._terminal:
+                self._log_path().parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(self._log_path().open("ab"))
+            return subprocess.Popen(
+                command,
+                cwd=self._library,
+                env=environment,
+                stdin=None if self._terminal else subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(channel.fileno(), self._wake.fileno()),
+                start_new_session=True,
+            )
+
+    def _log_path(self) -> Path:
+        return self._folder / "process_logs" / "context.out"
+
+    def _wait_for_exit(self) -> None:
+        code = self._process.wait()
+        # The loop may be closed by then, as the process may outlive it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._note_exit, code)
+
+    def _note_exit(self, code: int) -> None:
+        if not self._exit.done():
+            self._exit.set_result(code)
+
+    def _abandon(self) -> None:
+        """End the process while it loads the context, and what the context has started."""
+        self._writer.close()
+        pid = self._process.pid
+        started = processes.descendants(pid)
+        processes.kill_until_gone(lambda: processes.session_members(pid))
+        processes.signal_all(started, signal.SIGKILL)
+
+
+def _broken(message: str, mend: str) -> ContextBroken:
+    return ContextBroken([{"message": message, "line": None, "variable": None, "mend": mend}])

@@ -1,0 +1,241 @@
+"""Runs jobs on this machine, through a fork server for each context, Python and mode."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ctxlib import claim, processes
+from ctxlib.attempt import STOP_FILE
+from ctxlib.journal import Entry, JournalReader
+from daemon.backends import ContextBroken, Status
+from daemon.backends.forkserver import ForkServer, ServerKey
+
+# A context that is edited more often than this while one job waits is not ready for it.
+_MOST_RELOADS = 10
+# Seconds beyond a job's time limit after which a process on another host counts as gone.
+_UNSEEN_MARGIN = 600.0
+
+
+class LocalManager:
+    """Submits attempts to fork servers, which it starts, replaces and lets go.
+
+    `folder` is the database folder, `library` the folder that has ctxlib in it. `python` and `mode`
+    (`fork` or `fresh`) are asked for each job. `on_wake` is told the id of a job with something new
+    to read, `on_end` the id and the number of an attempt that has ended or lost its process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        library: Path,
+        *,
+        python: Callable[[], str],
+        mode: Callable[[], str],
+        idle_seconds: float,
+        max_servers: int,
+        on_wake: Callable[[str], None],
+        on_end: Callable[[str, int], None],
+        log: Callable[[str], None],
+        load_limit: float = 300.0,
+        terminal: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._library = library
+        self._python = python
+        self._mode = mode
+        self._idle_seconds = idle_seconds
+        self._max_servers = max_servers
+        self._on_wake = on_wake
+        self._on_end = on_end
+        self._log = log
+        self._load_limit = load_limit
+        self._terminal = terminal
+        self._servers: dict[ServerKey, ForkServer] = {}
+        self._starting: dict[ServerKey, asyncio.Lock] = {}
+        # Servers by attempt: one that was replaced still has its last jobs.
+        self._at_work: dict[str, ForkServer] = {}
+        self._wake: tuple[socket.socket, socket.socket] | None = None
+
+    async def submit(self, attempt_dir: Path) -> str:
+        """Hand an attempt to a fork server; return its handle once a process has claimed it.
+
+        Raises ContextBroken when the context cannot be executed, OSError or ValueError when the
+        request cannot be read.
+        """
+        request = json.loads(await asyncio.to_thread((attempt_dir.parent / "job.json").read_bytes))
+        key = ServerKey(Path(request["context"]), self._python(), self._mode())
+        handle = str(attempt_dir)
+        for _ in range(_MOST_RELOADS):
+            server = await self._server(key)
+            self._at_work[handle] = server
+            answer, reason = await server.start(handle)
+            if answer == "accepted":
+                return handle
+            self._at_work.pop(handle, None)
+            if answer == "claimed" or claim.exists(attempt_dir):
+                return handle
+            if answer == "rejected":
+                raise ValueError(f"{attempt_dir} cannot be run: {reason}")
+            self._let_go(server)
+        message = f"{key.context} was changed {_MOST_RELOADS} times while it was loaded"
+        raise ContextBroken([{"message": message, "line": None, "variable": None, "mend": ""}])
+
+    async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
+        """Read how attempts are doing from their folders, whoever started them."""
+        return await asyncio.to_thread(self._poll, list(handles))
+
+    def _poll(self, handles: list[str]) -> dict[str, Status]:
+        return {
+            handle: Status("running")
+            if handle in self._at_work and not claim.exists(Path(handle))
+            else look_at(Path(handle), time.time())
+            for handle in handles
+        }
+
+    async def cancel(self, handle: str, reason: str) -> None:
+        """Ask for the end of an attempt; whoever watches it ends all its processes."""
+        # A server that was retired, or that an earlier daemon started, hears nobody. It looks here
+        # once a second.
+        await asyncio.to_thread((Path(handle) / STOP_FILE).write_text, reason)
+        server = self._at_work.get(handle)
+        if server is not None:
+            server.send({"cancel": handle, "reason": reason})
+
+    async def close(self) -> None:
+        """Let go of all servers; each ends with its last job."""
+        for server in {*self._servers.values(), *self._at_work.values()}:
+            server.close()
+        self._servers.clear()
+        self._at_work.clear()
+        if self._wake is not None:
+            reading, writing = self._wake
+            asyncio.get_running_loop().remove_reader(reading)
+            reading.close()
+            writing.close()
+            self._wake = None
+
+    async def _server(self, key: ServerKey) -> ForkServer:
+        """The server for `key`, started if there is none."""
+        async with self._starting.setdefault(key, asyncio.Lock()):
+            server = self._servers.get(key)
+            if server is not None and server.usable:
+                return server
+            self._make_room()
+            server = ForkServer(
+                key,
+                folder=self._folder,
+                library=self._library,
+                wake=self._wake_end(),
+                terminal=self._terminal,
+                idle_seconds=self._idle_seconds,
+                on_end=self._ended,
+            )
+            await server.launch(self._load_limit)
+            if server.note:
+                self._log(f"{key.context}: {server.note}")
+            self._servers[key] = server
+            return server
+
+    def _make_room(self) -> None:
+        """Let go of the server that has been used least lately, if there are too many."""
+        usable = [server for server in self._servers.values() if server.usable]
+        if len(usable) >= self._max_servers:
+            self._let_go(min(usable, key=lambda server: (server.busy, server.last_used)))
+
+    def _let_go(self, server: ForkServer) -> None:
+        server.retire()
+        if self._servers.get(server.key) is server:
+            del self._servers[server.key]
+
+    def _ended(self, server: ForkServer, handles: list[str]) -> None:
+        for handle in handles:
+            if self._at_work.get(handle) is server:
+                del self._at_work[handle]
+            folder = Path(handle)
+            self._on_end(folder.parent.name, int(folder.name))
+
+    def _wake_end(self) -> socket.socket:
+        """The end of a datagram socket that runners write job ids to."""
+        if self._wake is None:
+            self._wake = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            reading = self._wake[0]
+            reading.setblocking(False)
+            asyncio.get_running_loop().add_reader(reading, self._hear_wakes, reading)
+        return self._wake[1]
+
+    def _hear_wakes(self, reading: socket.socket) -> None:
+        jobs: dict[str, None] = {}
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                jobs[reading.recv(4096).decode()] = None
+        for job in jobs:
+            self._on_wake(job)
+
+
+def revoke(attempt_dir: Path) -> bool:
+    """Claim an attempt so that nobody can start it later; True if nobody had."""
+    return claim.make(attempt_dir, "revoked") is not None
+
+
+def look_at(attempt_dir: Path, now: float) -> Status:
+    """Tell from its folder how an attempt is doing.
+
+    What is lost leaves no process behind, and one that nobody has claimed cannot be started late.
+    """
+    entries = JournalReader(attempt_dir).read()
+    ended = next((entry for entry in entries if entry.kind == "ended"), None)
+    if ended is not None:
+        return Status("ended", ended.fields["reason"])
+    made = claim.read(attempt_dir)
+    if made is None:
+        if not claim.exists(attempt_dir):
+            revoke(attempt_dir)
+            return Status("lost", "no process had begun with it")
+        return Status("lost", "the process that claimed it was killed at once")
+    if made.mode == "revoked":
+        return Status("lost", "no process had begun with it")
+    if not made.here():
+        return _unseen(attempt_dir, made, now)
+    if made.alive():
+        return Status("running")
+    if made.boot_id != processes.boot_id():
+        return Status("lost", f"{made.host} was restarted")
+    _end_remains(entries)
+    # It may have ended the job, and itself, between the two looks.
+    if any(entry.kind == "ended" for entry in JournalReader(attempt_dir).read()):
+        return look_at(attempt_dir, now)
+    return Status("lost", f"its process {made.pid} is gone")
+
+
+def _unseen(attempt_dir: Path, made: claim.Claim, now: float) -> Status:
+    """The state of an attempt on another host: at work until its time is well over."""
+    request = json.loads((attempt_dir.parent / "job.json").read_bytes())
+    if now > made.time + request["timeout"] + _UNSEEN_MARGIN:
+        return Status("lost", f"nothing came from {made.host} within the time limit")
+    return Status("running", f"on {made.host}")
+
+
+def _end_remains(entries: Iterable[Entry]) -> None:
+    """Kill what is left in the sessions of runners whose watcher is gone.
+
+    The runners themselves end with their watcher; programs that they started do not.
+    """
+    began = {e.fields["pid"]: e.fields["pid_start"] for e in entries if e.kind == "runner"}
+    if not began:
+        return
+
+    def remains() -> list[int]:
+        # A session's number is not given out again as long as it has members.
+        return [
+            process.pid
+            for process in processes.everyone()
+            if process.session in began
+            and process.start >= (began[process.session] or 0)
+            and not process.zombie
+        ]
+
+    processes.kill_until_gone(remains)
