@@ -1,0 +1,184 @@
+"""Changes of a job within a transaction of the caller: the state and its history row together."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+
+from daemon.jobs.job import Job, Work, columns_of, job_of
+from daemon.jobs.states import ACTIVE, TERMINAL, State, Who, check_attempt, next_state
+
+UNFINISHED = "('queued', 'dispatched', 'running', 'stop_requested')"
+
+
+class UnknownJob(LookupError):
+    """There is no job with this id."""
+
+
+def row_of(connection: sqlite3.Connection, job_id: str) -> sqlite3.Row:
+    """The row of a job; raises UnknownJob."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM jobs WHERE id = ?", (job_id,)
+    ).fetchone()
+    if row is None:
+        raise UnknownJob(f"there is no job {job_id}")
+    return row
+
+
+def insert(connection: sqlite3.Connection, work: Work, job_id: str, now: float) -> Job:
+    """Add a queued job; one that is there under this id already is left as it is."""
+    values = {**columns_of(work), "id": job_id, "state": State.QUEUED.value, "created": now}
+    names = ", ".join(values)
+    marks = ", ".join(f":{name}" for name in values)
+    cursor = connection.execute(
+        f"INSERT INTO jobs ({names}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING", values
+    )
+    if cursor.rowcount:
+        _note(connection, job_id, 0, State.LAUNCHING, State.QUEUED, Who.SERVER, work.source, now)
+    return job_of(row_of(connection, job_id))
+
+
+def move(
+    connection: sqlite3.Connection,
+    job_id: str,
+    attempt: int,
+    to: State,
+    who: Who,
+    why: str,
+    now: float,
+) -> State:
+    """Take a job to the state `to`, on behalf of `attempt`; the state that it then has.
+
+    Raises Refused, OldAttempt, UnknownJob.
+    """
+    row = row_of(connection, job_id)
+    check_attempt(row["attempt"], attempt)
+    was = State(row["state"])
+    became = next_state(was, to, who)
+    if became is was:
+        return became
+    values: dict[str, object] = {"state": became.value, "waiting_reason": ""}
+    if became is State.DISPATCHED:
+        attempt += 1
+        values["attempt"] = attempt
+    if became is State.RUNNING and row["started"] is None:
+        values["started"] = now
+    if became in TERMINAL:
+        values |= {"ended": now, "reason": why}
+    _update(connection, job_id, values)
+    _note(connection, job_id, attempt, was, became, who, why, now)
+    _follow_attempt(connection, job_id, attempt, was, became, now)
+    return became
+
+
+def lose(
+    connection: sqlite3.Connection,
+    job_id: str,
+    attempt: int,
+    why: str,
+    now: float,
+    *,
+    max_attempts: int,
+    pause: float,
+) -> State:
+    """The present attempt was lost: queue the job for another one; fail it when they are used up.
+
+    The first one follows at once, later ones after `pause` seconds more each.
+    """
+    row = row_of(connection, job_id)
+    lost = row["lost"] + 1
+    stopping = row["state"] == State.STOP_REQUESTED
+    if stopping or lost >= max_attempts:
+        reason = why if lost == 1 else f"{why} (the last of {lost} attempts that were lost)"
+        state = move(connection, job_id, attempt, State.FAILED, Who.LEASE, reason, now)
+    else:
+        state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, now)
+        _update(connection, job_id, {"not_before": now + pause * (lost - 1)})
+    _update(connection, job_id, {"lost": lost})
+    _end_attempt(connection, job_id, attempt, "lost", now)
+    return state
+
+
+def give_back(
+    connection: sqlite3.Connection, job_id: str, attempt: int, why: str, now: float, *, ran: bool
+) -> State:
+    """Nobody's fault: queue the job again without counting the attempt as lost.
+
+    `ran` False says that its folder has no results and goes, so that the job is as if new.
+    """
+    state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, now)
+    _update(connection, job_id, {"waiting_reason": why})
+    if ran:
+        _end_attempt(connection, job_id, attempt, "given back", now)
+    else:
+        connection.execute("DELETE FROM attempts WHERE job = ? AND number = ?", (job_id, attempt))
+    return state
+
+
+def cancel_unreadable(connection: sqlite3.Connection, row: sqlite3.Row, now: float) -> None:
+    """Take a job whose row makes no sense out of everyone's way, whatever state it claims."""
+    why = "its row in the queue cannot be read"
+    values = {"state": State.CANCELED.value, "reason": why, "ended": now, "combined": 2}
+    _update(connection, row["id"], values)
+    connection.execute(
+        """INSERT INTO history (time, job, attempt, was, became, who, why)
+           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        (now, row["id"], row["attempt"], row["state"], State.CANCELED.value, Who.OPS.value, why),
+    )
+
+
+def note(connection: sqlite3.Connection, job: Job, why: str, now: float) -> None:
+    """Put a remark into the history of a job that keeps its state."""
+    _note(connection, job.id, job.attempt, job.state, job.state, Who.SERVER, why, now)
+
+
+def save_offsets(
+    connection: sqlite3.Connection, job_id: str, attempt: int, offsets: Mapping[str, int]
+) -> None:
+    """Remember how far the journals of an attempt have been taken in."""
+    connection.execute(
+        "UPDATE attempts SET offsets = ? WHERE job = ? AND number = ?",
+        (json.dumps(offsets), job_id, attempt),
+    )
+
+
+def _follow_attempt(
+    connection: sqlite3.Connection, job_id: str, attempt: int, was: State, became: State, now: float
+) -> None:
+    if became is State.DISPATCHED:
+        connection.execute(
+            "INSERT INTO attempts (job, number, dispatched) VALUES (?, ?, ?)",
+            (job_id, attempt, now),
+        )
+    elif was in ACTIVE and became not in ACTIVE:
+        _end_attempt(connection, job_id, attempt, became.value, now)
+
+
+def _end_attempt(
+    connection: sqlite3.Connection, job_id: str, attempt: int, outcome: str, now: float
+) -> None:
+    connection.execute(
+        "UPDATE attempts SET outcome = ?, ended = ? WHERE job = ? AND number = ?",
+        (outcome, now, job_id, attempt),
+    )
+
+
+def _update(connection: sqlite3.Connection, job_id: str, values: Mapping[str, object]) -> None:
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    connection.execute(f"UPDATE jobs SET {assignments} WHERE id = :id", {**values, "id": job_id})
+
+
+def _note(
+    connection: sqlite3.Connection,
+    job_id: str,
+    attempt: int,
+    was: State,
+    became: State,
+    who: Who,
+    why: str,
+    now: float,
+) -> None:
+    connection.execute(
+        """INSERT INTO history (time, job, attempt, was, became, who, why)
+           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        (now, job_id, attempt, was.value, became.value, who.value, why),
+    )

@@ -1,0 +1,90 @@
+"""The folder of a job, `jobs/<id>`: its request, the folders of its attempts, its fragments."""
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+REQUEST = "job.json"
+CLAIM = "claim"
+FRAGMENTS = "fragments"
+
+
+def new_id(now: float) -> str:
+    """A new job id, such as 20261121-014455-3f9a2c; ids sort by the time (UTC) they are made."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
+
+
+def attempt_folder(job: Path, number: int) -> Path:
+    """The folder of attempt `number` of the job whose folder is `job`."""
+    return job / str(number)
+
+
+def attempts(job: Path) -> list[Path]:
+    """The folders of all attempts there are, in order."""
+    if not job.is_dir():
+        return []
+    found = [path for path in job.iterdir() if path.name.isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def write_request(job: Path, request: Mapping[str, Any]) -> None:
+    """Write `job.json`, whole or not at all."""
+    job.mkdir(parents=True, exist_ok=True)
+    new = job / f".{REQUEST}.new"
+    new.write_text(json.dumps(request, indent=1) + "\n")
+    new.replace(job / REQUEST)
+
+
+def read_request(job: Path) -> dict[str, Any] | None:
+    """What `job.json` says; None when it is not there or, after a power cut, not whole."""
+    try:
+        request = json.loads((job / REQUEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return request if isinstance(request, dict) else None
+
+
+def new_attempt(job: Path, number: int) -> Path:
+    """Make the folder of attempt `number`. Raises FileExistsError when it is there already."""
+    folder = attempt_folder(job, number)
+    folder.mkdir(parents=True)
+    (folder / FRAGMENTS).mkdir()
+    return folder
+
+
+def is_claimed(attempt: Path) -> bool:
+    """Tell whether a runner, or one who revoked the attempt, has claimed it."""
+    return (attempt / CLAIM).exists()
+
+
+def remove_attempt(attempt: Path) -> None:
+    """Remove the folder of an attempt that never ran; nothing happens when it is gone already."""
+    if attempt.exists():
+        shutil.rmtree(attempt)
+
+
+def drop_fragments(job: Path) -> None:
+    """Remove the fragments of all attempts, when the run file has what was in them."""
+    for attempt in attempts(job):
+        fragments = attempt / FRAGMENTS
+        if fragments.exists():
+            shutil.rmtree(fragments)
+
+
+def sources_signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of the Python files in `folder`: differs when one was edited."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                try:
+                    info = entry.stat()
+                except FileNotFoundError:
+                    continue  # renamed by an editor just now, or a link to nothing
+                found.append((entry.name, info.st_size, info.st_mtime_ns))
+    return tuple(sorted(found))

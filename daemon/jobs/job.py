@@ -1,0 +1,121 @@
+"""A job as the queue keeps it: what is to be done (Work) and what became of it (Job)."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from daemon.jobs.states import TERMINAL, State
+
+Selection = Literal["raw", "proc", "all"]
+
+PENDING, COMBINED, NOT_COMBINED = 0, 1, 2
+"""Whether the results are in the run file: not yet, yes, it could not be done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is to be computed for one run.
+
+    `variables` are exact names (None: all), `match` parts of titles; `cluster` selects the cluster
+    variables, which take what they need from the jobs `inputs`. `after` is a job that has to end
+    first. `source` says who asked for it; `live` work goes before what is done again.
+    `mock` opens no run; `fresh` asks for a new interpreter.
+    """
+
+    proposal: int
+    run: int
+    data: Selection
+    source: str
+    live: bool
+    variables: tuple[str, ...] | None = None
+    match: tuple[str, ...] = ()
+    cluster: bool = False
+    mock: bool = False
+    fresh: bool = False
+    inputs: tuple[str, ...] = ()
+    after: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Work):
+    """Work with its place in the queue. Times are Unix times in seconds.
+
+    `attempt` is the number of the present attempt (0: never dispatched), `lost` how many attempts
+    were lost, `reason` why it ended as it did, `waiting_reason` why a queued one is held up.
+    """
+
+    id: str
+    state: State
+    attempt: int
+    lost: int
+    reason: str
+    waiting_reason: str
+    created: float
+    started: float | None
+    ended: float | None
+    combined: int
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more will come of it: it has ended and its results are where they belong."""
+        return self.state in TERMINAL and (self.combined != PENDING or self.attempt == 0)
+
+    @property
+    def name(self) -> str:
+        """The job in a log line: its id and what it is for."""
+        return f"job {self.id} (p{self.proposal}, r{self.run}, {self.data})"
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return asdict(self)
+
+
+def columns_of(work: Work) -> dict[str, Any]:
+    """The columns of table `jobs` that describe `work`."""
+    variables = None if work.variables is None else json.dumps(work.variables)
+    return {
+        **{name: getattr(work, name) for name in ("proposal", "run", "data", "source", "after")},
+        **{name: int(getattr(work, name)) for name in ("live", "cluster", "mock", "fresh")},
+        **{name: json.dumps(getattr(work, name)) for name in ("match", "inputs")},
+        "variables": variables,
+    }
+
+
+def job_of(row: sqlite3.Row | Mapping[str, Any]) -> Job:
+    """The job in a row of table `jobs`; raises ValueError when the row makes no sense."""
+    try:
+        return Job(
+            id=row["id"],
+            proposal=row["proposal"],
+            run=row["run"],
+            data=row["data"],
+            variables=None if row["variables"] is None else _names(row["variables"]),
+            match=_names(row["match"]),
+            cluster=bool(row["cluster"]),
+            mock=bool(row["mock"]),
+            fresh=bool(row["fresh"]),
+            inputs=_names(row["inputs"]),
+            after=row["after"],
+            source=row["source"],
+            live=bool(row["live"]),
+            state=State(row["state"]),
+            attempt=row["attempt"],
+            lost=row["lost"],
+            reason=row["reason"],
+            waiting_reason=row["waiting_reason"],
+            created=row["created"],
+            started=row["started"],
+            ended=row["ended"],
+            combined=row["combined"],
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the row of job {row['id']} cannot be read: {error}") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{text!r} is no list of names")
+    return tuple(names)

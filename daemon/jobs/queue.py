@@ -1,0 +1,282 @@
+"""The durable queue: jobs, their attempts and their history, in `daemon.sqlite`."""
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from daemon.database import Database
+from daemon.events.inbox import StoredEvent, mark_done
+from daemon.jobs import changes, choice
+from daemon.jobs.folder import new_id
+from daemon.jobs.job import COMBINED, NOT_COMBINED, PENDING, Job, Work, job_of
+from daemon.jobs.states import ACTIVE, TERMINAL, State, Who
+
+T = TypeVar("T")
+
+RETRY_PAUSE = 5.0
+"""Seconds that each loss after the first adds to the pause before the next attempt."""
+
+
+class Queue:
+    """Jobs and what is known of them. Every change is one transaction, on disk when it returns."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        log: logging.Logger,
+        now: Callable[[], float] = time.time,
+        new_id: Callable[[float], str] = new_id,
+    ) -> None:
+        """Keep everything in `db`, whose migrations are `tables.MIGRATIONS`."""
+        self._db = db
+        self._log = log
+        self._now = now
+        self._new_id = new_id
+
+    # Making
+
+    async def create(self, works: Sequence[Work]) -> list[Job]:
+        """Queue `works` in the order given, all or none."""
+        now = self._now()
+        pairs = [(work, self._new_id(now)) for work in works]
+        return await self._db.write(
+            lambda connection: [changes.insert(connection, work, id_, now) for work, id_ in pairs]
+        )
+
+    async def take(self, stored: StoredEvent) -> Job:
+        """Make a job of an event, or let the queued one for the same run and data absorb it.
+
+        The event is done in the same transaction. A job that has results of an earlier attempt
+        absorbs nothing, as it goes on from these.
+        """
+        now, event = self._now(), stored.event
+        work = Work(
+            proposal=event.proposal, run=event.run, data=event.data, source=event.source, live=True
+        )
+        job_id = self._new_id(now)
+
+        def take(connection: sqlite3.Connection) -> Job:
+            job = choice.absorbing(connection, work)
+            if job is None:
+                job = changes.insert(connection, work, job_id, now)
+            else:
+                connection.execute("UPDATE jobs SET live = 1 WHERE id = ?", (job.id,))
+                job = replace(job, live=True)
+                changes.note(connection, job, f"absorbed event {stored.id} ({event.source})", now)
+            mark_done(connection, [stored.id], job.id)
+            return job
+
+        return await self._db.write(take)
+
+    # Running
+
+    async def claim(self) -> Job | None:
+        """Take the job that is next: it is dispatched, with a new attempt. None: none may start.
+
+        Live jobs come before others, the newest first; others in the order they were given.
+        """
+        now = self._now()
+
+        def claim(connection: sqlite3.Connection) -> Job | None:
+            while (row := choice.next_row(connection, now)) is not None:
+                try:
+                    job = job_of(row)
+                except ValueError as error:
+                    self._log.error("%s; it is canceled", error)
+                    changes.cancel_unreadable(connection, row, now)
+                    continue
+                to, who = State.DISPATCHED, Who.CLAIM
+                changes.move(connection, job.id, job.attempt, to, who, "its turn", now)
+                return job_of(changes.row_of(connection, job.id))
+            return None
+
+        return await self._db.write(claim)
+
+    async def transition(self, job: Job, to: State, who: Who, why: str) -> State:
+        """Take `job` to state `to` for the attempt that it had when it was read.
+
+        Returns the state that it then has; raises Refused, OldAttempt, UnknownJob.
+        """
+        now = self._now()
+        return await self._db.write(
+            lambda connection: changes.move(connection, job.id, job.attempt, to, who, why, now)
+        )
+
+    async def finish(
+        self, job: Job, to: State, why: str, *, offsets: Mapping[str, int], cluster: bool
+    ) -> Job:
+        """The attempt of `job` has ended, with `to`; all its lines up to `offsets` are taken in.
+
+        `cluster` says that cluster variables are left: their job is queued in the same
+        transaction, under an id of its own that makes it exactly one.
+        """
+        now = self._now()
+
+        def finish(connection: sqlite3.Connection) -> Job:
+            if State(changes.row_of(connection, job.id)["state"]) is State.DISPATCHED:
+                running = State.RUNNING
+                changes.move(connection, job.id, job.attempt, running, Who.OWNER, "claimed", now)
+            changes.move(connection, job.id, job.attempt, to, Who.OWNER, why, now)
+            changes.save_offsets(connection, job.id, job.attempt, offsets)
+            if cluster:
+                changes.insert(connection, cluster_work(job), f"{job.id}-cluster", now)
+            return job_of(changes.row_of(connection, job.id))
+
+        return await self._db.write(finish)
+
+    async def lose(self, job: Job, why: str, *, max_attempts: int) -> State:
+        """The attempt of `job` was lost: queued for the next one, or failed if they are used up."""
+        now = self._now()
+        return await self._db.write(
+            lambda connection: changes.lose(
+                *(connection, job.id, job.attempt, why, now),
+                max_attempts=max_attempts,
+                pause=RETRY_PAUSE,
+            )
+        )
+
+    async def give_back(self, job: Job, why: str, *, ran: bool) -> State:
+        """Queue `job` again, with `why` as what it waits for; its attempt is not held against it.
+
+        `ran` says that the attempt has left results, which the next one goes on from.
+        """
+        now = self._now()
+        return await self._db.write(
+            lambda connection: changes.give_back(connection, job.id, job.attempt, why, now, ran=ran)
+        )
+
+    async def hold_back(self, why: str) -> list[Job]:
+        """Everything queued waits for `why`; the live jobs for which that is news."""
+        find = "SELECT * FROM jobs WHERE state = 'queued' AND live = 1 AND waiting_reason != ?"
+        change = "UPDATE jobs SET waiting_reason = ? WHERE state = 'queued'"
+
+        def hold_back(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+            rows = connection.execute(find, (why,)).fetchall()
+            connection.execute(change, (why,))
+            return rows
+
+        return self._readable(await self._db.write(hold_back))
+
+    async def cancel_unreadable(self) -> None:
+        """Take unfinished jobs whose rows make no sense out of the way of the others."""
+        now, query = self._now(), f"SELECT * FROM jobs WHERE state IN {changes.UNFINISHED}"
+
+        def cancel(connection: sqlite3.Connection) -> None:
+            for row in connection.execute(query).fetchall():
+                try:
+                    job_of(row)
+                except ValueError as error:
+                    self._log.error("%s; it is canceled", error)
+                    changes.cancel_unreadable(connection, row, now)
+
+        await self._db.write(cancel)
+
+    async def save_handle(self, job: Job, handle: str) -> None:
+        """Remember by which handle its manager knows the attempt of `job`."""
+        query = "UPDATE attempts SET handle = ? WHERE job = ? AND number = ?"
+        values = (handle, job.id, job.attempt)
+        await self._db.write(lambda connection: connection.execute(query, values))
+
+    async def save_offsets(self, job: Job, offsets: Mapping[str, int]) -> None:
+        """Remember how far the journals of the attempt of `job` have been taken in."""
+        kept = dict(offsets)
+        await self._db.write(
+            lambda connection: changes.save_offsets(connection, job.id, job.attempt, kept)
+        )
+
+    async def progress(self, job: Job) -> tuple[str | None, dict[str, int]]:
+        """The handle (None: by its folder) and the offsets kept of the attempt of `job`."""
+        query = "SELECT handle, offsets FROM attempts WHERE job = ? AND number = ?"
+        values = (job.id, job.attempt)
+        row = await self._db.read(lambda c: c.execute(query, values).fetchone())
+        if row is None:
+            return None, {}
+        return row["handle"], json.loads(row["offsets"])
+
+    # After the end
+
+    async def set_combined(self, job: Job, trouble: str = "") -> None:
+        """The results are in the run file, or `trouble` says why they cannot be put there."""
+        query = """UPDATE jobs SET combined = ?,
+                       reason = CASE WHEN reason = '' THEN ? WHEN ? = '' THEN reason
+                                ELSE reason || '; ' || ? END
+                   WHERE id = ?"""
+        values = (NOT_COMBINED if trouble else COMBINED, trouble, trouble, trouble, job.id)
+        await self._db.write(lambda connection: connection.execute(query, values))
+
+    async def to_combine(self) -> list[Job]:
+        """Ended jobs whose results are not yet in the run file, in the order of their ends."""
+        ended = _listed(TERMINAL)
+        query = f"""SELECT * FROM jobs WHERE combined = {PENDING} AND attempt > 0
+                    AND state IN {ended} ORDER BY ended, position"""
+        return self._readable(await self._rows(query))
+
+    async def to_clean(self) -> list[Job]:
+        """Jobs whose fragments nobody needs: they are combined, and no job waits for them."""
+        return self._readable(await self._db.read(choice.cleanable))
+
+    async def set_cleaned(self, jobs: Iterable[Job]) -> None:
+        """The fragments of `jobs` are gone."""
+        ids = [(job.id,) for job in jobs]
+        query = "UPDATE jobs SET cleaned = 1 WHERE id = ?"
+        await self._db.write(lambda connection: connection.executemany(query, ids))
+
+    # Looking
+
+    async def get(self, job_id: str) -> Job:
+        """The job with this id; raises UnknownJob."""
+        return job_of(await self._db.read(lambda c: changes.row_of(c, job_id)))
+
+    async def recent(self, limit: int, state: State | None = None) -> list[Job]:
+        """The newest `limit` jobs, of `state` if given, the newest first."""
+        which = "" if state is None else "WHERE state = ?"
+        values = (limit,) if state is None else (state.value, limit)
+        query = f"SELECT * FROM jobs {which} ORDER BY position DESC LIMIT ?"
+        return self._readable(await self._rows(query, *values))
+
+    async def in_states(self, states: Collection[State]) -> list[Job]:
+        """All jobs in one of `states`, the oldest first."""
+        query = f"SELECT * FROM jobs WHERE state IN {_listed(states)} ORDER BY position"
+        return self._readable(await self._rows(query))
+
+    async def active(self) -> list[Job]:
+        """Jobs that a manager has been given."""
+        return await self.in_states(ACTIVE)
+
+    async def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state that has any."""
+        rows = await self._rows("SELECT state, count(*) AS n FROM jobs GROUP BY state")
+        return {row["state"]: row["n"] for row in rows}
+
+    async def history(self, job_id: str) -> list[dict[str, Any]]:
+        """What happened to a job: time, attempt, was, became, who, why; the oldest first."""
+        query = "SELECT * FROM history WHERE job = ? ORDER BY id"
+        return [dict(row) for row in await self._rows(query, job_id)]
+
+    async def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
+        return await self._db.read(lambda connection: connection.execute(query, values).fetchall())
+
+    def _readable(self, rows: list[sqlite3.Row]) -> list[Job]:
+        jobs = []
+        for row in rows:
+            try:
+                jobs.append(job_of(row))
+            except ValueError as error:
+                self._log.error("%s; left out", error)
+        return jobs
+
+
+def cluster_work(job: Job) -> Work:
+    """The work that follows `job`: its cluster variables, from what it has computed."""
+    names = Work.__dataclass_fields__
+    values = {name: getattr(job, name) for name in names}
+    return Work(**{**values, "cluster": True, "inputs": (*job.inputs, job.id), "after": job.id})
+
+
+def _listed(states: Collection[State]) -> str:
+    return "(" + ", ".join(f"'{state.value}'" for state in sorted(states)) + ")"
