@@ -19,9 +19,6 @@ from ctxlib.known import known_results
 from ctxlib.output import words_for_seconds
 from ctxlib.runner import EXIT_JOURNAL, Wake, read_request
 
-# A file of this name in the attempt's folder asks for its end; its text is the reason.
-STOP_FILE = "stop"
-
 # Signals that come from outside a process rather than from what it does.
 _FOREIGN = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # Seconds that processes have after SIGTERM.
@@ -142,7 +139,7 @@ class AttemptSupervisor:
         self._follow()
         self._look_at_time(runner, now)
         pause = self._look_at_memory(runner)
-        stop = self.attempt_dir / STOP_FILE
+        stop = self.attempt_dir / claim.STOP_FILE
         if stop.exists():
             self.cancel(stop.read_text())
         nearest = min(self._deadline, runner.deadline or self._deadline)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ctxlib import processes
 
+# A file of this name in the attempt's folder asks whoever claimed it for its end; its text is why.
+STOP_FILE = "stop"
+
 _NAME = "claim"
 
 

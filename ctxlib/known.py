@@ -40,13 +40,13 @@ class Known:
 
         KeyError if it is not done, or was transient.
         """
-        from ctxlib import files, netcdf
+        from ctxlib import files, plain
 
         outcome = self._outcomes[name]
         if not outcome.kept:
             raise KeyError(name)
         if outcome.data is not None:
-            return netcdf.decode_plain(outcome.data)
+            return plain.decode_plain(outcome.data)
         if outcome.fragment is not None:
             with files.RunFile(outcome.fragment) as fragment:
                 return fragment.read(name)

@@ -1,11 +1,15 @@
 """What a job may use: set inside its processes, and measured from outside."""
 
-import importlib.util
 import os
 import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+try:
+    import threadpoolctl
+except ImportError:
+    threadpoolctl = None
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -48,17 +52,16 @@ def _pin(cpus: int) -> int:
 
 def _size_thread_pools(cores: int) -> None:
     # Pools that exist already do not look at the environment any more.
-    if importlib.util.find_spec("threadpoolctl") is not None:
-        import threadpoolctl
-
+    if threadpoolctl is not None:
         threadpoolctl.threadpool_limits(cores)
 
 
 def reseed() -> None:
     """Give NumPy's global random state new entropy: forked processes would all have the same."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
+    # Where it is not loaded yet there is no state to repeat.
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
 
 
 def reset_peak_memory() -> None:

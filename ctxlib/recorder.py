@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from ctxlib import files, limits, netcdf, output, summaries
+from ctxlib import files, limits, output, plain, summaries
 from ctxlib.errors import Skip
 from ctxlib.graph import Node
 from ctxlib.known import FRAGMENTS
@@ -74,7 +74,7 @@ class JobRecorder:
         prepared = summaries.prepare(
             value, summary=variable.summary, units=variable.units, log=output.say
         )
-        data = None if prepared.preview is not None else netcdf.encode_plain(prepared.data)
+        data = None if prepared.preview is not None else plain.encode_plain(prepared.data)
         fragment = None
         if data is None and (prepared.data is not None or prepared.preview is not None):
             fragment = f"{node.name}.h5"

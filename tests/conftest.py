@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,3 +12,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("RUNTABLE_NO_SKIPS") and reporter and reporter.stats.get("skipped"):
         reporter.write_line("\nTests were skipped, and RUNTABLE_NO_SKIPS is set", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def example_proposal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A proposal folder with one genuine run, raw/r0001 and proc/r0001; not to be written to."""
+    from extra_data.tests.make_examples import make_spb_run
+
+    proposal = tmp_path_factory.mktemp("example") / "p001234"
+    for kind in ("raw", "proc"):
+        folder = proposal / kind / "r0001"
+        folder.mkdir(parents=True)
+        make_spb_run(folder, raw=kind == "raw", sensor_size=(64, 48), format_version="1.2")
+    return proposal

@@ -15,10 +15,14 @@ _MANY_FILES = 64
 
 
 def preload() -> None:
-    """Import extra_data where it can be; opening the run says what is wrong otherwise."""
+    """Import extra_data where it can be; opening the run says what is wrong otherwise.
+
+    And xarray, which it imports late, when a variable first asks for labelled data.
+    """
     if importlib.util.find_spec("extra_data") is not None:
         with contextlib.suppress(Exception):
             import extra_data  # noqa: F401
+            import xarray  # noqa: F401
 
 
 def available_data(request: Mapping[str, Any]) -> str:

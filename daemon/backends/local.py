@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ctxlib import claim, processes
-from ctxlib.attempt import STOP_FILE
 from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Status
 from daemon.backends.forkserver import ForkServer, ServerKey
@@ -100,7 +99,7 @@ class LocalManager:
         """Ask for the end of an attempt; whoever watches it ends all its processes."""
         # A server that was retired, or that an earlier daemon started, hears nobody. It looks here
         # once a second.
-        await asyncio.to_thread((Path(handle) / STOP_FILE).write_text, reason)
+        await asyncio.to_thread((Path(handle) / claim.STOP_FILE).write_text, reason)
         server = self._at_work.get(handle)
         if server is not None:
             server.send({"cancel": handle, "reason": reason})
