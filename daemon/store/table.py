@@ -32,6 +32,7 @@ class RunsTable:
         self._last_time = 0.0
         self._views = Views(path)
         self._warned: set[str] = set()
+        self._variables: list[Mapping[str, Any]] = []
         self._database = Database(path, wal=False, check=_refuse, prepare=self._prepare)
 
     async def open(self) -> None:
@@ -56,8 +57,9 @@ class RunsTable:
         """Store when the run began; does nothing for a run without a row."""
         await self._database.write(
             lambda c: c.execute(
-                "UPDATE run_info SET start_time = ? WHERE proposal = ? AND run = ?",
-                (start_time, *_key(proposal, run)),
+                "UPDATE run_info SET start_time = ?3 "
+                "WHERE proposal = ?1 AND run = ?2 AND start_time IS NOT ?3",
+                (*_key(proposal, run), start_time),
             )
         )
 
@@ -76,6 +78,7 @@ class RunsTable:
                 if not described.get("transient") and described["name"] not in taken
             ]
             rows.register(connection, kept)
+            self._variables = kept
             self._views.show(connection, [described["name"] for described in kept])
 
         await self._database.write(write)
@@ -102,6 +105,22 @@ class RunsTable:
             self._views.show(connection, names)
 
         await self._database.write(write)
+
+    async def replace_value(
+        self, proposal: int, run: int, name: str, old: bytes, new: bytes
+    ) -> bool:
+        """Put `new` in place of the blob `old` in one cell; False if the cell shows another."""
+        key = _key(proposal, run)
+
+        def write(connection: sqlite3.Connection) -> bool:
+            query = (
+                "UPDATE run_variables SET value = ?, timestamp = ? "
+                "WHERE proposal = ? AND run = ? AND name = ? AND version = 1 AND value = ?"
+            )
+            timestamp = self._next_time(self._clock())
+            return connection.execute(query, (new, timestamp, *key, name, old)).rowcount > 0
+
+        return await self._database.write(write)
 
     async def set_value(self, proposal: int, run: int, name: str, value: rows.Editable) -> None:
         """Store what a person, or the daemon itself, says about a run; None clears it.
@@ -163,6 +182,8 @@ class RunsTable:
                 "INSERT INTO metameta (key, value) VALUES (?, ?)",
                 [("data_format_version", schema.FORMAT), ("db_id", secrets.token_hex(20))],
             )
+            # Deleted while a job runs: its context is not announced again.
+            rows.register(connection, self._variables)
         elif schema.format_version(connection) != schema.FORMAT:
             log.warning(
                 "%s was converted to a format newer than %d by another program; the tables that "

@@ -247,6 +247,7 @@ async def test_a_deleted_database_is_made_anew_with_its_proposal(tmp_path):
     table.path.unlink()
     await table.set_results(77, 2, [CellValue("a", summary(2))], NOW)
     assert query(table, "SELECT run, a FROM runs") == [(2, 2)]
+    assert query(table, "SELECT title FROM variables") == [("A",)]
     table.path.rename(tmp_path / "away")
     assert (await table.settings()).proposal == 77
     await table.close()
@@ -326,3 +327,13 @@ async def test_a_database_left_in_wal_mode_gets_its_rollback_journal_back(tmp_pa
     await table.ensure_run(1, 1, None, 1.0)
     await table.close()
     assert query(table, "PRAGMA journal_mode") == [("delete",)]
+
+
+async def test_a_placeholder_is_replaced_only_while_it_is_there(table):
+    await table.set_results(1234, 1, [CellValue("a", summary(b"old"))], NOW)
+    before = query(table, "SELECT timestamp FROM run_variables")
+    assert await table.replace_value(1234, 1, "a", b"other", b"new") is False
+    assert query(table, "SELECT timestamp FROM run_variables") == before
+    assert await table.replace_value(1234, 1, "a", b"old", b"new") is True
+    [(value, timestamp)] = query(table, "SELECT value, timestamp FROM run_variables")
+    assert (value, timestamp > before[0][0]) == (b"new", True)
