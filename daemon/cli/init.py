@@ -44,8 +44,9 @@ def command(
 ) -> None:
     """Make a database folder for a proposal.
 
-    It gets a context file to edit and an empty table. DIR is made when it is not there; a proposal's number means its usr/Shared/amore. Runs that
-    are there already are left alone until they are reprocessed, unless told otherwise.
+    It gets a context file to edit and an empty table. DIR is made when it is not there; a
+    proposal's number means its usr/Shared/amore. Runs that are there already are left alone
+    until they are reprocessed, unless told otherwise.
     """
     from daemon.locate import NotFoundError, find_folder
 

@@ -50,7 +50,7 @@ def command(directory: str | None, state: str | None, limit: int) -> None:
                 job["source"],
                 local_time(job["started"]),
                 _duration(job["started"], job["ended"]),
-                job["reason"],
+                job["reason"] or job["waiting_reason"],
             ]
             for job in jobs
         ],

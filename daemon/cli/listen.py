@@ -24,9 +24,18 @@ def command(directory: str | None, daemonize: bool) -> None:
     if daemonize:
         _daemonize(folder)
     else:
-        from daemon import service
+        _serve(folder)
 
-        service.run(folder)
+
+def _serve(folder: Path) -> None:
+    from daemon.control import ServiceError
+    from daemon.database import SchemaError
+    from daemon.listen import AlreadyServedError, run
+
+    try:
+        run(folder)
+    except (AlreadyServedError, ServiceError, SchemaError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _daemonize(folder: Path) -> None:

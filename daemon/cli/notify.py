@@ -27,7 +27,7 @@ def command(directory: str | None, run: int, data: str, proposal: int | None) ->
     if proposal is not None:
         arguments["proposal"] = proposal
     with connect(folder) as service:
-        if not service.remote:
+        if service.daemon is None:
             raise click.ClickException(
                 f"no daemon answers for {folder}; start it with "
                 f"`{program()} listen {folder} --daemonize`"

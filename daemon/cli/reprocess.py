@@ -1,12 +1,14 @@
 """`runtable reprocess`: compute variables of runs again, and wait for it."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.cli.folder import connect, database_folder, in_option, program
 from daemon.cli.output import plural
-from daemon.cli.progress import Tally, view
+from daemon.cli.progress import Lines, Tally, View, view
 from daemon.cli.runs import format_runs, parse_runs
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
@@ -46,83 +48,116 @@ def command(
 ) -> None:
     """Compute variables of runs again, and wait for it.
 
-    RUN is a run, a list such as 1-100,205, or "all". The running daemon does the work and this command follows it; without a daemon the command
-    does the work itself. Runs that do not exist are named and skipped. Exits with 1 when a run
-    could not be processed.
+    RUN is a run, a list such as 1-100,205, or "all". The running daemon does the work and this
+    command follows it; without a daemon the command does the work itself. Runs that do not exist
+    are named and skipped. Exits with 1 when a run could not be processed.
     """
     try:
         wanted = parse_runs(runs)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if foreground and no_wait:
-        raise click.UsageError("--foreground shows the output here, so it cannot go with --no-wait")
+    if foreground and (no_wait or wanted == "all"):
+        raise click.UsageError("--foreground shows single runs: not all, and not with --no-wait")
     folder = database_folder(directory)
-    request = {"match": list(match), "variables": list(var) or None, "mock": mock}
+    request = {
+        "match": list(match),
+        "variables": list(var) or None,
+        "mock": mock,
+        "fresh": foreground,
+    }
     with connect(folder) as service:
-        if no_wait and not service.remote:
-            raise click.ClickException(
-                f"no daemon runs for {folder}, so the work is only done while this command "
-                f"waits: leave out --no-wait, or start one with "
-                f"`{program()} listen {folder} --daemonize`"
-            )
-        answer = service.call("reprocess", runs=wanted, fresh=foreground, **request)
-        _say_skipped(answer["skipped"])
-        jobs = answer["jobs"]
-        if not jobs:
-            raise click.ClickException("there is no run to process")
         if no_wait:
-            click.echo(
-                f"The daemon processes {_runs_of(jobs)}; `{program()} jobs` shows how far it is"
-            )
+            _hand_over(service, folder, {**request, "runs": wanted})
             return
-        tally = _follow(service, jobs)
+        tally = Tally()
+        try:
+            if foreground and wanted != "all":
+                _show_each(service, folder, request, wanted, tally)
+            else:
+                jobs = _submit(service, {**request, "runs": wanted}, tally)
+                with view(tally) as shown:
+                    _follow(service, jobs, tally, shown)
+        except KeyboardInterrupt:
+            _say_interrupted(service, tally)
+            raise click.exceptions.Exit(INTERRUPTED) from None
     _report(tally)
 
 
-def _follow(service: "Connection", jobs: list[dict[str, Any]]) -> Tally:
+def _hand_over(service: "Connection", folder: Path, request: dict[str, Any]) -> None:
+    """Leave the work to the daemon."""
+    if service.daemon is None:
+        raise click.ClickException(
+            f"no daemon runs for {folder}, so the work is only done while this command waits: "
+            f"leave out --no-wait, or start one with `{program()} listen {folder} --daemonize`"
+        )
     tally = Tally()
-    for job in jobs:
-        tally.add(job["id"], job["run"])
-    try:
-        with view(tally) as shown:
-            for item in service.stream("follow", jobs=list(tally.jobs)):
-                shown.update(tally.take(item))
-    except KeyboardInterrupt:
-        left = {job.run for job in tally.jobs.values() if not job.ended}
-        if service.remote:
-            click.echo(
-                f"The daemon goes on with run {format_runs(left)}; "
-                f"`{program()} jobs` shows how far it is",
-                err=True,
-            )
-        else:
-            click.echo(f"Stopping. Not processed: run {format_runs(left)}", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    return tally
+    if _submit(service, request, tally):
+        runs = [job.run for job in tally.jobs.values()]
+        click.echo(
+            f"The daemon processes {_name_runs(runs)}; `{program()} jobs` shows how far it is"
+        )
+    else:
+        _report(tally)
 
 
-def _say_skipped(skipped: list[dict[str, Any]]) -> None:
+def _show_each(
+    service: "Connection",
+    folder: Path,
+    request: dict[str, Any],
+    runs: Sequence[int],
+    tally: Tally,
+) -> None:
+    """Process one run after the other, and show its log as it is written."""
+    from daemon.cli.log_tail import shown
+
+    proposal = service.call("settings")["rows"].get("proposal")
+    lines = Lines()
+    for run in runs:
+        with shown(folder / "process_logs" / f"r{run}-p{proposal}.out"):
+            jobs = _submit(service, {**request, "runs": [run]}, tally)
+            _follow(service, jobs, tally, lines)
+
+
+def _submit(service: "Connection", request: dict[str, Any], tally: Tally) -> list[str]:
+    """Ask for the work, name the runs that are skipped, and count the jobs in."""
+    answer = service.call("reprocess", **request)
     by_reason: dict[str, list[int]] = {}
-    for item in skipped:
+    for item in answer["skipped"]:
         by_reason.setdefault(item["reason"], []).append(item["run"])
     for reason, runs in by_reason.items():
         click.echo(f"Skipped {_name_runs(runs)}: {reason}", err=True)
+    for job in answer["jobs"]:
+        tally.add(job["id"], job["run"])
+    return [job["id"] for job in answer["jobs"]]
 
 
-def _runs_of(jobs: list[dict[str, Any]]) -> str:
-    return _name_runs([job["run"] for job in jobs])
+def _follow(service: "Connection", jobs: list[str], tally: Tally, shown: View) -> None:
+    if jobs:
+        for item in service.stream("follow", jobs=jobs):
+            shown.update(tally.take(item))
 
 
-def _name_runs(runs: list[int]) -> str:
+def _say_interrupted(service: "Connection", tally: Tally) -> None:
+    left = _name_runs([job.run for job in tally.jobs.values() if not job.ended])
+    if service.daemon is not None:
+        how_far = f"`{program()} jobs` shows how far it is"
+        click.echo(f"The daemon goes on with {left}; {how_far}", err=True)
+    else:
+        click.echo(f"Stopping, without {left}", err=True)
+
+
+def _name_runs(runs: Sequence[int]) -> str:
     return f"{'run' if len(set(runs)) == 1 else 'runs'} {format_runs(runs)}"
 
 
 def _report(tally: Tally) -> None:
+    """Say in the end what went wrong; exits with 1 when a run was not processed."""
+    if not tally.jobs:
+        raise click.ClickException("there is no run to process")
     runs = {job.run for job in tally.jobs.values()}
-    good = runs - {job.run for job in tally.jobs.values() if job.state != "finished"}
-    failures = list(tally.failures())
-    for line in failures:
+    bad = {job.run for job in tally.jobs.values() if job.state != "finished"}
+    for line in tally.failures():
         click.echo(line, err=True)
-    click.echo(f"Processed {len(good)} of {plural(len(runs), 'run')}")
+    click.echo(f"Processed {len(runs - bad)} of {plural(len(runs), 'run')}")
     if not tally.all_finished:
         raise click.exceptions.Exit(1)

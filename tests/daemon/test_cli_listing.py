@@ -51,15 +51,18 @@ JOB = {
     "started": NOON,
     "ended": NOON + 2.25,
     "reason": "the run folder vanished",
+    "waiting_reason": "",
 }
+WAITING = {**JOB, "started": None, "ended": None, "reason": "", "waiting_reason": "memory is low"}
 
 
 def test_jobs(cli: Run, cli_service: FakeService) -> None:
-    cli_service.answers["jobs"] = {"jobs": [JOB, {**JOB, "started": None, "ended": None}]}
+    cli_service.answers["jobs"] = {"jobs": [JOB, WAITING]}
     result = cli("jobs", "--state", "failed", "--limit", 5)
     assert cli_service.asked == [("jobs", {"limit": 5, "state": "failed"})]
     assert "2.2 s" in result.output
     assert "the run folder vanished" in result.output
+    assert "memory is low" in result.output
 
 
 def test_jobs_when_there_are_none(cli: Run, cli_service: FakeService) -> None:
@@ -168,7 +171,7 @@ def test_notify_says_what_was_stored(cli: Run, cli_service: FakeService) -> None
 
 
 def test_notify_without_a_daemon_is_an_error(cli: Run, cli_service: FakeService) -> None:
-    cli_service.remote = False
+    cli_service.daemon = None
     result = cli("notify", "--run", 42, "--data", "raw")
     assert result.exit_code == 1
     assert "Error: no daemon answers for" in result.stderr

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_fake import FakeService, Run
+from cli_fake import HOLDER, FakeService, Run
 
 from daemon.cli.progress import Lines, Tally, view
+from daemon.lock import Holder
 
 
 def job(number: int, run: int, state: str, reason: str | None = None) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def test_no_wait_returns_at_once(cli: Run, cli_service: FakeService) -> None:
 
 
 def test_no_wait_needs_a_daemon(cli: Run, cli_service: FakeService) -> None:
-    cli_service.remote = False
+    cli_service.daemon = None
     answer = cli("reprocess", "1", "--no-wait")
     assert answer.exit_code == 1
     assert "Error: no daemon runs for" in answer.stderr
@@ -141,21 +142,44 @@ def test_no_wait_needs_a_daemon(cli: Run, cli_service: FakeService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("remote", "words"),
-    [(True, "The daemon goes on with run 2"), (False, "Stopping. Not processed: run 2")],
+    ("daemon", "words"),
+    [(HOLDER, "The daemon goes on with run 2"), (None, "Stopping, without run 2")],
 )
-def test_ctrl_c(cli: Run, cli_service: FakeService, remote: bool, words: str) -> None:
-    cli_service.remote = remote
+def test_ctrl_c(cli: Run, cli_service: FakeService, daemon: Holder | None, words: str) -> None:
+    cli_service.daemon = daemon
     cli_service.answers["follow"] = [job(1, 1, "finished"), KeyboardInterrupt()]
     answer = cli("reprocess", "1-2")
     assert answer.exit_code == 130
     assert words in answer.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["5-1"], ["1", "--foreground", "--no-wait"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["5-1"], ["1", "--foreground", "--no-wait"], ["all", "--foreground"]]
+)
 def test_used_wrongly(cli: Run, cli_service: FakeService, arguments: list[str]) -> None:
     assert cli("reprocess", *arguments).exit_code == 2
     assert cli_service.asked == []
+
+
+def test_foreground_shows_the_output_of_one_run_after_the_other(
+    cli: Run, cli_service: FakeService, cli_folder: Path
+) -> None:
+    logs = cli_folder / "process_logs"
+    logs.mkdir()
+    (logs / "r1-p1234.out").write_text("of an earlier day\n")
+
+    def reprocess(runs: list[int], **_: object) -> dict[str, Any]:
+        with (logs / f"r{runs[0]}-p1234.out").open("a") as log:
+            log.write(f"hello from run {runs[0]}\n")
+        return {"jobs": [{"id": f"j{runs[0]}", "run": runs[0], "data": "raw"}], "skipped": []}
+
+    cli_service.answers["settings"] = {"rows": {"proposal": 1234}}
+    cli_service.answers["reprocess"] = reprocess
+    answer = cli("reprocess", "1-2", "--foreground")
+    assert answer.exit_code == 0
+    assert answer.stdout == "hello from run 1\nhello from run 2\nProcessed 2 of 2 runs\n"
+    asked = [arguments for op, arguments in cli_service.asked if op == "reprocess"]
+    assert [(each["runs"], each["fresh"]) for each in asked] == [([1], True), ([2], True)]
 
 
 def test_what_is_waited_for_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
