@@ -148,6 +148,8 @@ class ForkServer:
         return {"accepted": attempt_dir}
 
     def _preload(self, request: Mapping[str, Any]) -> None:
+        if self._mode() == "fresh":
+            return
         known = len(sys.modules)
         sources.preload(request)
         if len(sys.modules) > known:
