@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -125,9 +126,12 @@ def main(context: str, result: str) -> None:
     """Load a context file and write what is in it to the JSON file `result`."""
     from ctxlib.graph import Graph
 
+    path, target = Path(context).absolute(), Path(result).absolute()
     answer: dict[str, object]
     try:
-        graph = Graph(load(Path(context)))
+        if path.parent.is_dir():
+            os.chdir(path.parent)  # as where it runs: files named in it are beside it
+        graph = Graph(load(path))
     except ContextError as error:
         answer = {"broken": [problem.to_json() for problem in error.problems]}
     else:
@@ -135,7 +139,7 @@ def main(context: str, result: str) -> None:
             "problems": [problem.to_json() for problem in graph.problems],
             "variables": [node.describe() for node in graph.nodes.values()],
         }
-    Path(result).write_text(json.dumps(answer), encoding="utf-8")
+    target.write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":

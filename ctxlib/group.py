@@ -123,19 +123,19 @@ def _prepare(cls: Any) -> None:
     """Make a dataclass of the class whose instances take the group's properties too."""
     if "__group_prepared__" in vars(cls):
         return
-    own = {name for name, _ in class_attributes(cls)} | set(vars(cls).get("__annotations__", ()))
+    if "__init__" in vars(cls) and "__dataclass_params__" not in vars(cls):
+        raise TypeError(
+            f"group {cls.__name__} cannot have an __init__ of its own: declare fields, and compute "
+            "what follows from them in __post_init__"
+        )
+    dataclasses.dataclass(kw_only=True, eq=False)(cls)
+    own = {name for name, _ in class_attributes(cls)} | set(cls.__dataclass_fields__)
     for name in _RESERVED:
         if name in own:
             raise TypeError(
                 f"group {cls.__name__} cannot have an attribute {name!r} of its own: it is the "
                 f"group's, as in @Group({name}=...); choose another name"
             )
-    if "__init__" in vars(cls) and not dataclasses.is_dataclass(cls):
-        raise TypeError(
-            f"group {cls.__name__} cannot have an __init__ of its own: declare fields, and compute "
-            "what follows from them in __post_init__"
-        )
-    dataclasses.dataclass(kw_only=True, eq=False)(cls)
     cls.__group_prepared__ = True
     _extend_init(cls)
     _prepare_subclasses(cls)

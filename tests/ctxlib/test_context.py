@@ -317,7 +317,7 @@ def test_the_program_writes_what_is_in_the_file(tmp_path):
     path, result = tmp_path / "context.py", tmp_path / "out.json"
     path.write_text(
         "from damnit_ctx import Variable\n"
-        "print('noise')\n"
+        "print('noise', open('context.py').read(4))\n"
         "@Variable(title='T', tags='t', units='mm', summary='mean', description='D', data='proc')\n"
         "def foo(run): ...\n"
         "@Variable\ndef bar(run, x: 'var#foo', y: 'var#fooo'): ...\n"

@@ -279,6 +279,27 @@ def test_an_instance_with_a_name_at_the_top_level_is_linked(context):
     assert results(loaded)["b.w"] == (1, 1)
 
 
+def test_a_dataclass_can_become_a_group(context):
+    loaded = context("""
+    from dataclasses import dataclass, field
+    @Group
+    class Inner:
+        @Variable
+        def v(self, run): return self.name
+    @Group
+    @dataclass
+    class A:
+        x: int = 1
+        inner: Inner = field(default_factory=Inner)
+        @Variable
+        def v(self, run): return self.x
+    a = A("Title", x=5)
+    """)
+    assert not loaded.problems
+    assert titles(loaded) == {"a.v": "Title/v", "a.inner.v": "Title/inner/v"}
+    assert results(loaded) == {"a.v": 5, "a.inner.v": "a.inner"}
+
+
 def test_groups_with_equal_fields_are_two(context):
     loaded = context("""
     @Group
@@ -546,6 +567,10 @@ def test_wrong_titles_and_tags_of_a_group_cost_its_variables_only(context):
         ("@Group\nclass A:\n    title: str = 'x'", "cannot have an attribute 'title' of its own"),
         ("@Group\nclass A:\n    sep = '-'", "cannot have an attribute 'sep' of its own"),
         ("@Group\nclass A:\n    def __init__(self): ...", "cannot have an __init__ of its own"),
+        (
+            "@Group\nclass A: ...\nclass B(A):\n    def __init__(self): ...",
+            "group B cannot have an __init__ of its own",
+        ),
         ("@Group\nclass A: ...\na = A(name='a b')", "the name 'a b' of a group is not possible"),
         ("@Group\nclass A: ...\na = A(nane='a')", "unexpected keyword argument 'nane'"),
         ("@Group\nclass A:\n    x: int\na = A()", "missing 1 required keyword-only argument: 'x'"),
