@@ -19,7 +19,7 @@ from typing import Any
 
 import h5py
 
-from ctxlib import netcdf
+from ctxlib import scales
 from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, write_data, write_preview, write_summary
 from ctxlib.plain import decode_plain, encode_plain
 from ctxlib.runfile import RunFile, open_file
@@ -166,7 +166,7 @@ def _copy_old(target: Path, new: h5py.File, replaced: Collection[str], ids: Iter
             if path.rpartition("/")[2] in replaced:
                 continue
             try:
-                netcdf.copy(old, new, path, ids)
+                scales.copy(old, new, path, ids)
             except _HDF5_ERRORS:
                 if _is_readable(old, path):
                     raise  # then it is the new file that cannot be written
@@ -247,7 +247,7 @@ def _add_fragment(new: h5py.File, result: Result, path: Path, ids: Iterator[int]
         for item in wanted:
             try:
                 if item in fragment:
-                    netcdf.copy(fragment, new, item, ids)
+                    scales.copy(fragment, new, item, ids)
             except _HDF5_ERRORS as error:
                 if _is_readable(fragment, item):
                     raise

@@ -116,21 +116,37 @@ def _numpy_scalar(value: np.generic) -> tuple[Any, str | None]:
         return storable_text(str(value)), None
     if kind == "S":
         return _from_bytes(bytes(value)), None  # type: ignore[call-overload]
-    if kind == "M":
-        return value.astype("datetime64[ns]"), "timestamp"
-    if kind == "m":
-        return value.astype("timedelta64[ns]"), None
+    if isinstance(value, np.datetime64):
+        return _in_nanoseconds(value), "timestamp"
+    if isinstance(value, np.timedelta64):
+        return _in_nanoseconds(value), None
     raise unsavable(value)
 
 
 def _from_sequence(value: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any]:
+    kind = type(value).__name__
     try:
-        return np.asarray(value)
-    except ValueError as error:
+        array = np.asarray(value)
+    except ValueError:
         raise UnsavableError(
-            f"{type(value).__name__} cannot be saved: its items have different shapes ({error}); "
+            f"{kind} cannot be saved: its items have different shapes; "
             "return an array, or several variables"
         ) from None
+    # NumPy makes texts of numbers that stand beside texts.
+    if array.dtype.kind == "U" and not all(
+        isinstance(item, str) for item in np.asarray(value, dtype=object).flat
+    ):
+        raise UnsavableError(f"{kind} cannot be saved: texts and other items are mixed in it")
+    return array
+
+
+def _in_nanoseconds(value: np.datetime64 | np.timedelta64) -> np.datetime64 | np.timedelta64:
+    unit = "datetime64[ns]" if isinstance(value, np.datetime64) else "timedelta64[ns]"
+    exact: np.datetime64 | np.timedelta64 = value.astype(unit)
+    # Beyond the years 1678 to 2261 the numbers wrap around.
+    if exact.astype(value.dtype) != value and not np.isnat(value):
+        raise UnsavableError(f"{value!s} cannot be saved: 64 bits hold no nanoseconds that far off")
+    return exact
 
 
 def _array(array: npt.NDArray[Any]) -> tuple[Any, str | None]:
@@ -177,8 +193,11 @@ def _object_array(array: npt.NDArray[Any]) -> tuple[Any, str | None]:
         return array.astype(str), None
     if len(items) and all(_is_instance(item, "matplotlib.axes", "Axes") for item in items):
         return normalise(items[0])
-    odd = next((item for item in items if not isinstance(item, str)), None)
-    raise unsavable(odd, f"array of objects ({array.dtype}, shape {array.shape}): ")
+    plain = (str, int, float, complex, np.generic)
+    odd = next((item for item in items if not isinstance(item, plain)), array)
+    if odd is array:
+        raise UnsavableError(f"array of objects cannot be saved: it holds no one type; {_MEND}")
+    raise unsavable(odd, "array of objects: ")
 
 
 def _xarray(value: Any) -> tuple[Any, str]:
