@@ -68,7 +68,7 @@ async def _open() -> Any:
         if found is not None:
             os.environ["BROWSER_PATH"] = found
     import kaleido
-    from choreographer.errors import ChromeNotFoundError
+    from kaleido.kaleido import ChromeNotFoundError
 
     try:
         # No MathJax: it would be fetched from elsewhere, and nobody reads formulas at this size.

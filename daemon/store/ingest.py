@@ -41,7 +41,7 @@ class Ingest:
             transient = self._transient_of(job)
             last = {o.name: o for o in outcomes if o.name not in transient}
             if last:
-                await self._table.set_results(*run, list(last.values()), entries[-1].time)
+                await self._table.set_results(*run, list(last.values()))
         await self._tell_processing_error(run, entries)
         if any(entry.kind == "ended" for entry in entries):
             self._transient.pop(job["id"], None)

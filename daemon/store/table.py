@@ -20,7 +20,7 @@ class RunsTable:
     """`runs.sqlite` of one folder. Its methods wait for locks that other programs hold.
 
     `proposal` is stored in a database that has none; a database that is deleted while in use
-    is made anew with the proposal it had. `clock` gives the time of edits.
+    is made anew with the proposal it had. `clock` gives the time of changes.
     """
 
     def __init__(
@@ -83,13 +83,12 @@ class RunsTable:
 
         await self._database.write(write)
 
-    async def set_results(
-        self, proposal: int, run: int, results: Sequence[rows.CellValue], now: float
-    ) -> None:
+    async def set_results(self, proposal: int, run: int, results: Sequence[rows.CellValue]) -> None:
         """Store what the table shows for variables of one run, in one transaction.
 
         A run without a row gets one, and variables that were never registered are, with their
-        name as the title. The timestamp is `now`, but always later than the last one.
+        name as the title. Their timestamp is the time of the transaction, which may come long
+        after the call, and always later than the last one.
         """
         key = _key(proposal, run)
 
@@ -97,6 +96,7 @@ class RunsTable:
             taken = self._taken(connection, [result.name for result in results])
             kept = [result for result in results if result.name not in taken]
             names = [result.name for result in kept]
+            now = self._clock()
             rows.ensure_run(connection, key, None, now)
             rows.register_names(connection, names)
             timestamp = self._next_time(now)

@@ -110,7 +110,7 @@ async def test_one_row_per_name_with_version_1(table):
     connection.commit()
     connection.close()
     for value in (5, 6.5):
-        await table.set_results(1234, 1, [CellValue("a", summary(value))], NOW)
+        await table.set_results(1234, 1, [CellValue("a", summary(value))])
     rows = "SELECT run, version, value FROM run_variables ORDER BY run"
     assert query(table, rows) == [(1, 1, 6.5), (2, 2, 2)]
 
@@ -128,7 +128,7 @@ async def test_what_a_cell_shows(table):
         CellValue("cleared"),
         CellValue("failed", None, ("ValueError", "no \udc80 \0")),
     ]
-    await table.set_results(1234, np.int32(7), cells, NOW)
+    await table.set_results(1234, np.int32(7), cells)
     columns = "value, max_diff, summary_type, summary_method, attributes, provenance"
     stored = {
         row[0]: row[1:]
@@ -150,36 +150,53 @@ async def test_what_a_cell_shows(table):
 async def test_an_error_replaces_a_value_and_the_other_way_round(table):
     value = CellValue("a", summary(1, method="sum", max_diff=3.0, attributes={"bold": True}))
     rows = "SELECT value, max_diff, summary_method, attributes FROM run_variables"
-    await table.set_results(1234, 1, [value], NOW)
-    await table.set_results(1234, 1, [CellValue("a", None, ("Skip", "no beam"))], NOW)
+    await table.set_results(1234, 1, [value])
+    await table.set_results(1234, 1, [CellValue("a", None, ("Skip", "no beam"))])
     error = '{"error": "no beam", "error_cls": "Skip"}'
     assert query(table, rows) == [(None, None, None, error)]
-    await table.set_results(1234, 1, [value], NOW)
+    await table.set_results(1234, 1, [value])
     assert query(table, rows) == [(1, 3.0, "sum", '{"bold": true}')]
 
 
 async def test_timestamps_never_go_back(tmp_path):
     path = tmp_path / "runs.sqlite"
-    table = RunsTable(path, 1234)
+    clock = iter((NOW, NOW - 100, NOW, NOW + 1))
+    table = RunsTable(path, 1234, clock=lambda: next(clock))
     times = []
-    for number, now in enumerate((NOW, NOW - 100, NOW, NOW + 1)):
-        await table.set_results(1234, 1, [CellValue("a", summary(number))], now)
+    for number in range(4):
+        await table.set_results(1234, 1, [CellValue("a", summary(number))])
         times += query(table, "SELECT timestamp FROM run_variables")
     await table.close()
     assert times[0] == (NOW,)
     assert all(first < second for first, second in pairwise(times))
     assert times[-1] == (NOW + 1,)
-    again = RunsTable(path)
-    await again.set_results(1234, 1, [CellValue("a", summary(9))], 5.0)
+    again = RunsTable(path, clock=lambda: 5.0)
+    await again.set_results(1234, 1, [CellValue("a", summary(9))])
     [(late,)] = query(again, "SELECT timestamp FROM run_variables")
     await again.close()
     assert late >= path.stat().st_mtime - 1
 
 
+async def test_a_timestamp_is_that_of_the_transaction(tmp_path):
+    times = [NOW]
+    table = RunsTable(tmp_path / "runs.sqlite", 1234, clock=lambda: times[-1])
+    await table.open()
+    other = sqlite3.connect(table.path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    waiting = asyncio.create_task(table.set_results(1234, 1, [CellValue("a", summary(1))]))
+    await asyncio.wait([waiting], timeout=0.1)
+    times.append(NOW + 60)
+    other.execute("COMMIT")
+    other.close()
+    await asyncio.wait_for(waiting, 20)
+    assert query(table, "SELECT timestamp FROM run_variables") == [(NOW + 60,)]
+    await table.close()
+
+
 async def test_names_that_the_table_needs_are_no_variables(table, caplog):
     await table.register([describe("start_time"), describe("comment"), describe("fine")])
     await table.set_results(
-        1234, 1, [CellValue("start_time", summary(1)), CellValue("fine", summary(2))], NOW
+        1234, 1, [CellValue("start_time", summary(1)), CellValue("fine", summary(2))]
     )
     assert query(table, "SELECT name FROM run_variables") == [("fine",)]
     assert query(table, "SELECT name FROM variables") == [("fine",)]
@@ -193,7 +210,7 @@ async def test_a_computed_variable_does_not_overwrite_what_people_wrote(table, c
     connection.close()
     await table.set_value(1234, 1, "mine", 5)
     await table.register([describe("mine", title="Theirs")])
-    await table.set_results(1234, 1, [CellValue("mine", summary(6))], NOW)
+    await table.set_results(1234, 1, [CellValue("mine", summary(6))])
     assert query(table, "SELECT value FROM run_variables") == [(5,)]
     assert query(table, "SELECT type, title FROM variables") == [("integer", "Mine")]
     assert "a user-editable variable has it" in caplog.text
@@ -243,9 +260,9 @@ async def test_a_deleted_database_is_made_anew_with_its_proposal(tmp_path):
     await table.open()
     await table.set_setting("proposal", 77)
     await table.register([describe("a")])
-    await table.set_results(77, 1, [CellValue("a", summary(1))], NOW)
+    await table.set_results(77, 1, [CellValue("a", summary(1))])
     table.path.unlink()
-    await table.set_results(77, 2, [CellValue("a", summary(2))], NOW)
+    await table.set_results(77, 2, [CellValue("a", summary(2))])
     assert query(table, "SELECT run, a FROM runs") == [(2, 2)]
     assert query(table, "SELECT title FROM variables") == [("A",)]
     table.path.rename(tmp_path / "away")
@@ -257,9 +274,7 @@ async def test_another_program_may_hold_the_lock(table, tmp_path):
     other = sqlite3.connect(table.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     results = [CellValue("a", summary(1))]
-    waiting = [
-        asyncio.create_task(table.set_results(1234, run, results, NOW)) for run in range(1, 6)
-    ]
+    waiting = [asyncio.create_task(table.set_results(1234, run, results)) for run in range(1, 6)]
     queue = Database(tmp_path / "daemon.sqlite", migrations=["CREATE TABLE t (x)"], wal=True)
     await asyncio.wait_for(queue.write(lambda c: c.execute("INSERT INTO t VALUES (1)")), 5)
     await queue.close()
@@ -309,7 +324,7 @@ async def test_a_newer_format_with_our_tables_is_used_with_a_warning(tmp_path, c
     await made.set_setting("data_format_version", 5)
     await made.close()
     table = RunsTable(path)
-    await table.set_results(1, 1, [CellValue("a", summary(1))], NOW)
+    await table.set_results(1, 1, [CellValue("a", summary(1))])
     assert "a format newer than 4" in caplog.text
     assert (await table.settings()).data_format_version == 5
     await table.close()
@@ -330,7 +345,7 @@ async def test_a_database_left_in_wal_mode_gets_its_rollback_journal_back(tmp_pa
 
 
 async def test_a_placeholder_is_replaced_only_while_it_is_there(table):
-    await table.set_results(1234, 1, [CellValue("a", summary(b"old"))], NOW)
+    await table.set_results(1234, 1, [CellValue("a", summary(b"old"))])
     before = query(table, "SELECT timestamp FROM run_variables")
     assert await table.replace_value(1234, 1, "a", b"other", b"new") is False
     assert query(table, "SELECT timestamp FROM run_variables") == before
