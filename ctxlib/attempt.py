@@ -219,7 +219,7 @@ class AttemptSupervisor:
             self._then = lambda: self._start_runner(runner.n + 1)
         elif variable is None:
             self._say("died", **said, variable=None)
-            reason = f"the process was {ending.reason}, twice, outside of any variable"
+            reason = f"its process was twice lost outside of any variable: {ending.reason}"
             self._then = lambda: self._end("failed", reason)
         else:
             self._say("died", **said, variable=variable)

@@ -51,9 +51,12 @@ def say(text: str) -> None:
 
 
 def words_for_seconds(seconds: float) -> str:
-    """A duration for people: 12 ms, 3.4 s, 12 min 5 s."""
+    """A duration for people: 12 ms, 3.42 s, 12 min 5 s, 2 h."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+        return f"{seconds:.3g} s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (left, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)

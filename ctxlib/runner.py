@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ from ctxlib.context import Context, load
 from ctxlib.errors import ContextError, Problem
 from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph, Node
-from ctxlib.journal import JournalWriter, file_name
+from ctxlib.journal import JournalReader, JournalWriter, file_name
 from ctxlib.known import known_results
 from ctxlib.recorder import JobRecorder
 
@@ -93,6 +94,8 @@ def run(
     if not terminal:
         output.redirect(Path(request["log"]))
     output.write_by_line()
+    # Says in the log which line of Python it was that crashed in C.
+    faulthandler.enable(2)
     output.say(_header(request, attempt_dir, n))
     limits.apply_inside(request["cpus"], request["memory"])
     limits.reseed()
@@ -196,10 +199,19 @@ class _Run:
 def _header(request: Request, attempt_dir: Path, n: int) -> str:
     where = f"process {os.getpid()} on {processes.host()}"
     if n > 1:
-        return f"job {request['id']} goes on in {where}"
+        return f"{_last_death(attempt_dir)}; job {request['id']} goes on in {where}"
     what = f"proposal {request['proposal']}, run {request['run']}, {request['data']} data"
     today = time.strftime("%Y-%m-%d")
     return f"{today} job {request['id']}, attempt {attempt_dir.name}: {what}; {where}"
+
+
+def _last_death(attempt_dir: Path) -> str:
+    died = [entry for entry in JournalReader(attempt_dir).read() if entry.kind == "died"]
+    if not died:
+        return "the process ended"
+    fields = died[-1].fields
+    variable = fields["variable"] or fields.get("retried") or "outside of any variable"
+    return f"{variable}: {fields['reason']}"
 
 
 def _about_me() -> dict[str, object]:
