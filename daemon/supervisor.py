@@ -203,14 +203,19 @@ class _Transport(xmlrpc.client.Transport):
 
 
 def _ask(endpoint: Endpoint, method: str, *arguments: str) -> dict[str, Any] | None:
-    """What the supervisord at `endpoint` says to `method`; None when ours is not there."""
+    """What the supervisord at `endpoint` says to `method`: None when ours is not there.
+
+    An empty answer is a refusal, which is all it gives while it shuts down.
+    """
     url = f"http://runtable:{endpoint.password}@{endpoint.address}/RPC2"
     with xmlrpc.client.ServerProxy(url, transport=_Transport()) as server:
         try:
             answer = getattr(server.supervisor, method)(*arguments)
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        except xmlrpc.client.Fault:
+            return {}
+        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError):
             return None
-    return answer if isinstance(answer, dict) else None
+    return dict(answer)
 
 
 def _state(folder: Path) -> str:

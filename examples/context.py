@@ -27,8 +27,8 @@ def sample(run):
 
 
 @Variable(title="Label", tags="run")
-def label(run, proposal: "meta#proposal", number: "meta#run_number", sample: "var#sample"):
-    return f"p{proposal} r{number}: {sample}"
+def label(run, number: "meta#run_number", sample: "var#sample"):
+    return f"r{number} {sample}"
 
 
 # A group is defined once and used for every device of a kind.

@@ -55,7 +55,11 @@ class Demo:
     def say(self, text: str, style: str = "") -> None:
         """Print `text` behind the seconds since the beginning."""
         seconds = f"{time.monotonic() - self.began:5.1f} s"
-        self.console.print(f"{seconds}  {text}", style=style, highlight=False, markup=False)
+        self.show(f"{seconds}  {text}", style)
+
+    def show(self, text: str, style: str = "") -> None:
+        """Print `text` as it is."""
+        self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def make_proposal(self) -> None:
         """Make all runs' files in a place of their own, and an empty proposal for them."""
@@ -76,7 +80,7 @@ class Demo:
         command = [sys.executable, "-m", "daemon.cli", *words]
         done = subprocess.run(command, capture_output=True, text=True)
         for line in (done.stdout + done.stderr).splitlines():
-            self.console.print(f"         {shorten(line)}", highlight=False, markup=False)
+            self.show(f"         {shorten(line)}")
         if done.returncode != 0:
             raise SystemExit(done.returncode)
 
@@ -119,12 +123,12 @@ class Demo:
         """Print the whole table, why cells are empty, and how to go on."""
         if not self.console.is_terminal:  # a terminal still shows it
             self.console.print(table.render(RUNS))
-        self.console.print()
+        self.show("")
         for line in table.problems():
-            self.console.print(f"  {line}", highlight=False, markup=False)
+            self.show(f"  {line}")
         self.say(f"All {len(RUNS)} runs are processed; the daemon waits for more.")
         tools = Path(sys.executable).parent
-        self.console.print(
+        self.show(
             f"""
 The database folder is {FOLDER}
 To go on:
@@ -136,10 +140,7 @@ To go on:
     supervisorctl -c supervisord.conf status damnit
 
 Edit context.py there: the next run is processed with it, earlier ones by `runtable reprocess all`.
-`make demo-stop` in {HERE.parent} ends the daemon.""",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+`make demo-stop` in {HERE.parent} ends the daemon."""
         )
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 BARS = "▁▂▃▄▅▆▇█"
-CELL_WIDTH = 14
+CELL_WIDTH = 11  # five runs and the titles fit into 80 columns
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunTable:
 
     def render(self, runs: list[int]) -> Table:
         """The table on its side: a column for each of `runs`, so that a terminal holds it."""
-        table = Table(box=None, padding=(0, 1), header_style="bold")
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         table.add_column("Variable", no_wrap=True)
         for run in runs:
             table.add_column(f"run {run}", width=CELL_WIDTH, no_wrap=True, justify="right")

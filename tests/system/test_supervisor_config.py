@@ -59,6 +59,21 @@ def test_the_documented_commands_work_from_another_directory(folder: Path) -> No
     assert (folder / "amore.log").read_text() == f"ready {folder}\n" * 3
 
 
+def test_shutdown_returns_when_all_has_ended(tmp_path: Path) -> None:
+    slow = (
+        "import signal, time\n"
+        "signal.signal(15, lambda *_: (time.sleep(0.5), exit()))\n"
+        "signal.pause()"
+    )
+    render(tmp_path, Settings(), [sys.executable, "-c", slow])
+    start(tmp_path)
+    supervisor = psutil.Process(int((tmp_path / "supervisord.pid").read_text()))
+    programs = supervisor.children()
+    shutdown(tmp_path)
+    assert not any(process.is_running() for process in programs)
+    assert not (tmp_path / "supervisord.pid").exists()
+
+
 def test_a_killed_program_is_started_again(folder: Path) -> None:
     conf = folder / "supervisord.conf"
     first = pid_of(conf)
