@@ -84,7 +84,9 @@ def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"
     factory: Connect | None = click.get_current_context().obj
     if factory is None:
         from daemon.cli import connection
+        from daemon.log import log_to
 
+        log_to(folder, terminal=False)
         factory = connection.connect
     try:
         with factory(folder, create=create) as service:
