@@ -16,11 +16,15 @@ TERMINAL = frozenset({"finished", "failed", "stopped", "canceled"})
 
 @dataclass
 class Job:
-    """What is known of one job: its run, state, reason, and each variable's status and error."""
+    """What is known of one job: its run, state, reason, and each variable's status and error.
+
+    `variable` is the one that was last begun, `total` the number of variables in the plan.
+    """
 
     run: int
     state: str = "queued"
     reason: str | None = None
+    variable: str | None = None
     total: int | None = None
     results: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
@@ -46,14 +50,19 @@ class Tally:
         self.jobs.setdefault(job, Job(run))
 
     def take(self, item: Mapping[str, Any]) -> Job:
-        """Take in one item of the stream; return the job that it is about."""
+        """Take in one item of the stream; return the job that it is about.
+
+        Items of kinds that a newer daemon has change nothing.
+        """
         name = item["id"] if item["kind"] == "job" else item["job"]
         job = self.jobs.setdefault(name, Job(item["run"]))
         if item["kind"] == "job":
             job.state, job.reason = item["state"], item["reason"]
         elif item["kind"] == "plan":
             job.total = item["total"]
-        else:
+        elif item["kind"] == "started":
+            job.variable = item["variable"]
+        elif item["kind"] == "result":
             job.results[item["variable"]] = (item["status"], item["error"])
         return job
 
@@ -163,4 +172,5 @@ def _now(job: Job) -> str:
         return f"waiting: {job.reason}"
     if job.total is None:
         return f"run {job.run} {job.state}"
-    return f"run {job.run}: {len(job.results)} of {job.total} variables"
+    now = f", {job.variable}" if job.variable else ""
+    return f"run {job.run}: {len(job.results)} of {job.total} variables{now}"

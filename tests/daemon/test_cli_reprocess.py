@@ -36,6 +36,7 @@ def _two_good_runs(cli_service: FakeService) -> None:
     cli_service.answers["follow"] = [
         job(1, 1, "running"),
         {"kind": "plan", "job": "j1", "run": 1, "total": 2},
+        {"kind": "started", "job": "j1", "run": 1, "variable": "foo"},
         result(1, 1, "foo", "finished"),
         result(1, 1, "bar", "skipped", "no scan"),
         job(1, 1, "finished"),
@@ -91,7 +92,7 @@ def test_failures_are_named_at_the_end(cli: Run, cli_service: FakeService) -> No
 
 
 def test_a_failed_variable_alone_is_no_failed_run(cli: Run, cli_service: FakeService) -> None:
-    cli_service.answers["follow"].insert(4, result(1, 1, "bar", "failed", "KeyError: 'x'"))
+    cli_service.answers["follow"].insert(5, result(1, 1, "bar", "failed", "KeyError: 'x'"))
     answer = cli("reprocess", "1-2")
     assert answer.exit_code == 0
     assert "bar failed in run 1: KeyError: 'x'" in answer.stderr
@@ -213,7 +214,12 @@ def test_every_stage_of_a_job_has_words_in_the_bar() -> None:
         (job(1, 1, "queued", "context.py is broken"), "waiting: context.py is broken"),
         (job(1, 1, "running"), "run 1 running"),
         ({"kind": "plan", "job": "j1", "run": 1, "total": 2}, "run 1: 0 of 2 variables"),
-        (result(1, 1, "foo", "finished"), "run 1: 1 of 2 variables"),
+        (
+            {"kind": "started", "job": "j1", "run": 1, "variable": "foo"},
+            "run 1: 0 of 2 variables, foo",
+        ),
+        (result(1, 1, "foo", "finished"), "run 1: 1 of 2 variables, foo"),
+        ({"kind": "news", "job": "j1", "run": 1}, "run 1: 1 of 2 variables, foo"),
         (job(1, 1, "stopped"), "run 1 stopped"),
     ]
     assert [_now(tally.take(item)) for item, _ in stages] == [words for _, words in stages]
