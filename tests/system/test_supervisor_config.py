@@ -61,8 +61,8 @@ def test_the_documented_commands_work_from_another_directory(folder: Path) -> No
 
 def test_shutdown_returns_when_all_has_ended(tmp_path: Path) -> None:
     slow = (
-        "import signal, time\n"
-        "signal.signal(15, lambda *_: (time.sleep(0.5), exit()))\n"
+        "import signal, time; "
+        "signal.signal(15, lambda *_: (time.sleep(0.5), exit())); "
         "signal.pause()"
     )
     render(tmp_path, Settings(), [sys.executable, "-c", slow])
