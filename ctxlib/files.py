@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ import h5py
 from ctxlib import scales
 from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, write_data, write_preview, write_summary
 from ctxlib.plain import decode_plain, encode_plain
+from ctxlib.publish import published_as, remove_leftovers
 from ctxlib.runfile import RunFile, open_file
 from ctxlib.summaries import Prepared, Summary
 from ctxlib.text import storable_text
@@ -71,7 +69,7 @@ def write_fragment(
 
     Not fsynced: a fragment can be computed again. Raises UnsavableError or OSError.
     """
-    with _published_as(path) as file:
+    with published_as(path) as file:
         ids = itertools.count()
         for part in HIDDEN:
             file.create_group(part)
@@ -99,12 +97,11 @@ def combine(
     untouched.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a process that was killed; only one combines a run
+    remove_leftovers(target)
     newest = {result.name: result for result in results}
     replaced = set(newest) | (set() if start_time is None else {START_TIME})
     aside = None
-    with _published_as(target, durable=True) as new:
+    with published_as(target, durable=True) as new:
         ids = itertools.count()
         for part in HIDDEN:
             new.create_group(part)
@@ -121,31 +118,6 @@ def combine(
         if damaged:
             aside = _keep_aside(target)
     return aside
-
-
-@contextmanager
-def _published_as(path: Path, *, durable: bool = False) -> Iterator[h5py.File]:
-    """A new file under a temporary name, which takes the place of `path` when it is complete."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with h5py.File(temporary, "w", locking=False, libver=("v108", "v110")) as file:
-            yield file
-        if durable:
-            _sync(temporary)
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if durable:
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _copy_old(target: Path, new: h5py.File, replaced: Collection[str], ids: Iterator[int]) -> bool:
@@ -187,7 +159,8 @@ def _paths(file: h5py.File) -> list[str]:
 def _is_readable(file: h5py.File, path: str) -> bool:
     try:
         item = file[path]
-        for member in item.values() if isinstance(item, h5py.Group) else [item]:
+        members = [item[key] for key in item] if isinstance(item, h5py.Group) else [item]
+        for member in members:
             if isinstance(member, h5py.Dataset):
                 _read_through(member)
     except _HDF5_ERRORS:

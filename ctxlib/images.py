@@ -129,13 +129,12 @@ def _colour_indices(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     indices = np.full(values.shape, _MISSING, dtype=np.uint8)
     if not finite.any():
         return indices
-    known = values[finite]
+    # Halves, because the difference of two huge values may not be a number.
+    known = values[finite] / 2
     low, high = np.percentile(known, [1, 99])
     if high <= low:
         low, high = known.min(), known.max()
-    # Halves, because the difference of two huge values may not be a number.
-    span = high / 2 - low / 2
-    places = (known / 2 - low / 2) / span if span > 0 else np.zeros_like(known)
+    places = (known - low) / (high - low) if high > low else np.zeros_like(known)
     indices[finite] = (places.clip(0, 1) * (_MISSING - 1)).astype(np.uint8)
     return indices
 

@@ -64,7 +64,8 @@ class RunFile:
         """
         item = self._file.get(name)
         if item is None or (isinstance(item, h5py.Group) and not len(item)):
-            mend = nearest(name, self.names(), otherwise="names() lists what there is")
+            others = [other for other in self.names() if other != name]
+            mend = nearest(name, others, otherwise="names() lists what there is")
             raise KeyError(f"{self.path.name} has no data of {name!r}; {mend}")
         return read_object(item, deserialize_plotly=deserialize_plotly)
 
