@@ -10,13 +10,18 @@ from ctxlib.journal import Entry, JournalReader
 
 
 def make_job(
-    database: Path, job: str = "j1", *, attempt: int = 1, context: str = "", **request: Any
+    database: Path,
+    job: str = "j1",
+    *,
+    context: str = "",
+    context_path: Path | None = None,
+    **request: Any,
 ) -> Path:
     """Write a job's request, and `context` to context.py unless it is empty; return its attempt."""
     if context:
         (database / "context.py").write_text(textwrap.dedent(context))
     folder = database / "jobs" / job
-    (folder / str(attempt)).mkdir(parents=True)
+    (folder / "1").mkdir(parents=True)
     standard = {
         "id": job,
         "proposal": 1234,
@@ -27,7 +32,7 @@ def make_job(
         "cluster": False,
         "inputs": [],
         "database": str(database),
-        "context": str(database / "context.py"),
+        "context": str(context_path or database / "context.py"),
         "proposal_path": None,
         "mock": True,
         "cpus": 1,
@@ -36,7 +41,7 @@ def make_job(
         "log": str(database / "process_logs" / "r1-p1234.out"),
     }
     (folder / "job.json").write_text(json.dumps(standard | request))
-    return folder / str(attempt)
+    return folder / "1"
 
 
 def entries(attempt_dir: Path, *kinds: str) -> list[Entry]:

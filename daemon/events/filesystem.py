@@ -11,6 +11,8 @@ from daemon.events import Data, MigrationEvent
 from daemon.events.inbox import FILESYSTEM
 
 KINDS: tuple[Data, ...] = get_args(Data)
+READERS_FILE = b"karabo_data_map.json"
+"""What extra_data itself leaves in a run that it may write to (and, with a prefix, on the way)."""
 
 
 def run_number(name: str) -> int | None:
@@ -40,6 +42,8 @@ def _entries(folder: bytes, prefix: bytes) -> Iterator[tuple[bytes, int, int]]:
     with os.scandir(folder) as found:
         for entry in found:
             name = prefix + entry.name
+            if name.endswith(READERS_FILE):
+                continue
             try:
                 if entry.is_dir(follow_symlinks=False):
                     yield from _entries(entry.path, name + b"/")

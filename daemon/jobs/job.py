@@ -67,9 +67,21 @@ class Job(Work):
         """The job in a log line: its id and what it is for."""
         return f"job {self.id} (p{self.proposal}, r{self.run}, {self.data})"
 
+    def update(self) -> dict[str, Any]:
+        """What those who follow are told when it has changed."""
+        reason = self.waiting_reason if self.state is State.QUEUED else self.reason
+        names = ("id", "proposal", "run", "data", "attempt", "after")
+        values = {name: getattr(self, name) for name in names}
+        return {"kind": "job", **values, "state": self.state.value, "reason": reason}
+
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON."""
         return asdict(self)
+
+
+def work_of(job: Job) -> Work:
+    """What `job` is to do, without what became of it."""
+    return Work(**{name: getattr(job, name) for name in Work.__dataclass_fields__})
 
 
 def columns_of(work: Work) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from daemon.database import Database
 from daemon.events.inbox import StoredEvent, mark_done
 from daemon.jobs import changes, choice
 from daemon.jobs.folder import new_id
-from daemon.jobs.job import COMBINED, NOT_COMBINED, PENDING, Job, Work, job_of
+from daemon.jobs.job import COMBINED, NOT_COMBINED, PENDING, Job, Work, job_of, work_of
 from daemon.jobs.states import ACTIVE, TERMINAL, State, Who
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Queue:
             changes.move(connection, job.id, job.attempt, to, Who.OWNER, why, now)
             changes.save_offsets(connection, job.id, job.attempt, offsets)
             if cluster:
-                changes.insert(connection, cluster_work(job), f"{job.id}-cluster", now)
+                changes.insert(connection, cluster_work(job), cluster_id(job), now)
             return job_of(changes.row_of(connection, job.id))
 
         return await self._db.write(finish)
@@ -200,14 +200,29 @@ class Queue:
 
     # After the end
 
-    async def set_combined(self, job: Job, trouble: str = "") -> None:
-        """The results are in the run file, or `trouble` says why they cannot be put there."""
+    async def set_combined(
+        self, job: Job, trouble: str = "", again: Collection[str] = ()
+    ) -> Job | None:
+        """The results are in the run file, or `trouble` says why they cannot be put there.
+
+        The variables `again` have to be computed once more; returns the job for that, which is
+        queued in the same transaction.
+        """
         query = """UPDATE jobs SET combined = ?,
                        reason = CASE WHEN reason = '' THEN ? WHEN ? = '' THEN reason
                                 ELSE reason || '; ' || ? END
                    WHERE id = ?"""
         values = (NOT_COMBINED if trouble else COMBINED, trouble, trouble, trouble, job.id)
-        await self._db.write(lambda connection: connection.execute(query, values))
+        now = self._now()
+        work = replace(work_of(job), variables=tuple(again), match=(), after=job.id)
+
+        def set_combined(connection: sqlite3.Connection) -> Job | None:
+            connection.execute(query, values)
+            if not again:
+                return None
+            return changes.insert(connection, work, f"{job.id}-again", now)
+
+        return await self._db.write(set_combined)
 
     async def to_combine(self) -> list[Job]:
         """Ended jobs whose results are not yet in the run file, in the order of their ends."""
@@ -227,6 +242,12 @@ class Queue:
         await self._db.write(lambda connection: connection.executemany(query, ids))
 
     # Looking
+
+    async def next_due(self) -> float | None:
+        """The earliest time at which a queued job may start, by its own pause; None: no jobs."""
+        query = "SELECT min(not_before) AS due FROM jobs WHERE state = 'queued'"
+        (row,) = await self._rows(query)
+        return None if row["due"] is None else float(row["due"])
 
     async def get(self, job_id: str) -> Job:
         """The job with this id; raises UnknownJob."""
@@ -271,11 +292,15 @@ class Queue:
         return jobs
 
 
+def cluster_id(job: Job) -> str:
+    """The id of the job that follows `job` with its cluster variables."""
+    return f"{job.id}-cluster"
+
+
 def cluster_work(job: Job) -> Work:
     """The work that follows `job`: its cluster variables, from what it has computed."""
-    names = Work.__dataclass_fields__
-    values = {name: getattr(job, name) for name in names}
-    return Work(**{**values, "cluster": True, "inputs": (*job.inputs, job.id), "after": job.id})
+    inputs = (*job.inputs, job.id)
+    return replace(work_of(job), cluster=True, inputs=inputs, after=job.id)
 
 
 def _listed(states: Collection[State]) -> str:

@@ -143,6 +143,12 @@ class RunsTable:
         query = "SELECT proposal, run, start_time, added_at FROM run_info ORDER BY proposal, run"
         return await self._database.read(lambda c: [rows.RunRow(*row) for row in c.execute(query)])
 
+    async def start_time(self, proposal: int, run: int) -> float | None:
+        """Return when a run began (seconds since the epoch); None when that is not known."""
+        query = "SELECT start_time FROM run_info WHERE proposal = ? AND run = ?"
+        row = await self._database.read(lambda c: c.execute(query, (proposal, run)).fetchone())
+        return None if row is None else row["start_time"]
+
     async def setting_rows(self) -> dict[str, Value]:
         """Return the settings as they are stored, those of other programs included."""
         query = "SELECT key, value FROM metameta"

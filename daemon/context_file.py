@@ -1,0 +1,155 @@
+"""The folder's context file: checked in its own Python whenever it changes, never loaded here."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+TIMEOUT = 300.0
+"""Seconds that a context file's imports may take."""
+WATCH_SECONDS = 1.0
+
+NEEDED = "import sys, h5py, numpy, xarray; sys.exit(sys.version_info < (3, 10))"
+
+
+async def _run(command: Sequence[str], cwd: Path, timeout: float) -> tuple[int, str]:
+    """Exit code and the end of the output of `command`; raises TimeoutError after killing it."""
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    environment.pop("PYTHONSAFEPATH", None)  # it would keep `-m` from looking into `cwd`
+    with tempfile.TemporaryFile() as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=cwd,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            code = await asyncio.wait_for(process.wait(), timeout)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        output.seek(0)
+        return code, output.read().decode(errors="replace").strip()[-2000:]
+
+
+async def check_python(python: str) -> str | None:
+    """Why `python` cannot run a context file, in words; None when it can."""
+    if not os.access(python, os.X_OK) or not Path(python).is_file():
+        return f"{python} is no program that can be run; give the path of a `python` executable"
+    try:
+        code, output = await _run([python, "-c", NEEDED], Path("/"), 60.0)
+    except (OSError, TimeoutError) as error:
+        return f"{python} does not run: {error or 'no end within 60 s'}"
+    if code == 0:
+        return None
+    last = output.splitlines()[-1] if output else "it is older than Python 3.10"
+    return f"{python} cannot run context files: {last}"
+
+
+async def check(
+    context: Path, library: Path, python: str, *, timeout: float = TIMEOUT
+) -> dict[str, Any]:
+    """What `context` defines and what is wrong with it, as `python -m ctxlib.context` tells it.
+
+    `library` is where ctxlib is imported from. Returns {"variables": […], "problems": […]}, or
+    {"broken": […]} when the file cannot be executed, or its process ends or hangs.
+    """
+    with tempfile.TemporaryDirectory(prefix="runtable-check-") as scratch:
+        result = Path(scratch) / "result.json"
+        command = [python, "-m", "ctxlib.context", str(context), str(result)]
+        try:
+            code, output = await _run(command, library, timeout)
+        except TimeoutError:
+            return _broken(f"{context.name} did not load within {timeout:g} s")
+        except OSError as error:
+            return _broken(f"{python} does not run ({error}): set context_python to a Python")
+        if not result.exists():
+            return _broken(f"loading {context.name} ended its process (exit code {code}): {output}")
+        loaded: dict[str, Any] = json.loads(result.read_text())
+        return loaded
+
+
+def _broken(message: str) -> dict[str, Any]:
+    return {"broken": [{"message": message, "line": None, "variable": None, "mend": ""}]}
+
+
+class ContextFile:
+    """What is known of one context file, kept up with its changes."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        library: Callable[[], Path],
+        python: Callable[[], str],
+        register: Callable[[list[dict[str, Any]]], Awaitable[None]],
+        log: Logger,
+    ) -> None:
+        """Know `path`; `register` is told the variables of each version that can be executed."""
+        self._path = path
+        self._library = library
+        self._python = python
+        self._register = register
+        self._log = log
+        self._signature: object = None
+        self._known: dict[str, Any] = {"variables": [], "problems": []}
+        self._reading = asyncio.Lock()
+
+    async def state(self) -> dict[str, Any]:
+        """{"ok", "problems"} of the file as it is now; reads it when it has changed."""
+        async with self._reading:
+            if self._signature is None or self._signature != self._now():
+                await self._read()
+        broken = self._known.get("broken")
+        return {"ok": broken is None, "problems": broken or self._known["problems"]}
+
+    async def read(self) -> dict[str, Any]:
+        """Read the file anew: {"variables", "problems", "broken": bool}."""
+        async with self._reading:
+            await self._read()
+        broken = self._known.get("broken")
+        return {
+            "variables": self._known.get("variables", []),
+            "problems": broken or self._known["problems"],
+            "broken": broken is not None,
+        }
+
+    async def watch(self) -> None:
+        """Read the file whenever it has changed, until cancelled; problems go to the log."""
+        while True:
+            await self.state()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _read(self) -> None:
+        self._signature = self._now()
+        name = self._path.name
+        if not self._path.exists():
+            self._known = _broken(f"{name} is missing in {self._path.parent}")
+        else:
+            self._known = await check(self._path, self._library(), self._python())
+        broken = self._known.get("broken")
+        for problem in broken or self._known["problems"]:
+            line = f":{problem['line']}" if problem.get("line") else ""
+            variable = f" {problem['variable']}:" if problem.get("variable") else ""
+            mend = f" ({problem['mend']})" if problem.get("mend") else ""
+            self._log.warning("%s%s:%s %s%s", name, line, variable, problem["message"], mend)
+        if broken is None:
+            await self._register(self._known["variables"])
+            self._log.info("%s: %d variables", name, len(self._known["variables"]))
+        else:
+            self._log.error("%s cannot be executed; events wait until it can", name)
+
+    def _now(self) -> object:
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            return "missing"
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino, self._python())

@@ -1,0 +1,103 @@
+"""What is left when an attempt has ended: the run file, the last word on the job, the fragments."""
+
+import asyncio
+from collections.abc import Callable
+
+from daemon.jobs import folder
+from daemon.jobs.job import Job
+from daemon.jobs.outside import Outside
+from daemon.jobs.queue import Queue
+from daemon.jobs.trouble import insist
+
+RETRIES = (1.0, 5.0, 25.0)
+"""Seconds before each further try to combine, when it failed for a reason that may not pass."""
+CLEAN_SECONDS = 0.5
+"""How long to gather jobs before the fragments of all of them go."""
+
+
+class Finisher:
+    """Combines the results of ended jobs, those of one run in the order in which they ended."""
+
+    def __init__(self, queue: Queue, outside: Outside, *, queued: Callable[[], None]) -> None:
+        """`queued` is called when a job was queued for what has to be computed again."""
+        self._queue = queue
+        self._outside = outside
+        self._queued = queued
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._last: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._cleaning = asyncio.Event()
+        self._unremovable: set[str] = set()
+
+    def add(self, job: Job) -> None:
+        """`job` has ended; its results are to be combined."""
+        run = (job.proposal, job.run)
+        task = asyncio.create_task(self._finish(job, self._last.get(run)))
+        self._last[run] = task
+        self.tasks.add(task)
+        task.add_done_callback(lambda done: self._forget(run, done))
+
+    async def clean(self) -> None:
+        """Remove fragments that nobody needs any more, for ever; once before all else."""
+        while True:
+            try:
+                await self._clean_once()
+            except Exception:
+                self._outside.log.exception("fragments could not be removed")
+            await self._cleaning.wait()
+            await asyncio.sleep(CLEAN_SECONDS)
+            self._cleaning.clear()
+
+    def _forget(self, run: tuple[int, int], task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if self._last.get(run) is task:
+            del self._last[run]
+
+    async def _finish(self, job: Job, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        log, queue = self._outside.log, self._queue
+        try:
+            again, trouble = await self._combine(job)
+            following = await insist(lambda: queue.set_combined(job, trouble, again), job.name, log)
+            if following is not None:
+                log.warning("%s: computing %s again", job.name, ", ".join(again))
+                self._outside.publish(following.update())
+                self._queued()
+            self._outside.publish((await queue.get(job.id)).update())
+        except Exception:
+            log.exception("%s could not be concluded; the next start tries again", job.name)
+        self._cleaning.set()
+
+    async def _combine(self, job: Job) -> tuple[list[str], str]:
+        """Combine; the variables to compute again, and what the trouble is."""
+        pauses = iter(RETRIES)
+        while True:
+            try:
+                lost = await insist(lambda: self._outside.combine(job), job.name, self._outside.log)
+                return self._again(job, list(lost))
+            except Exception as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    self._outside.log.exception("%s: its results stay in its folder", job.name)
+                    return [], f"its results are not in the run file: {error}; reprocess the run"
+                self._outside.log.warning("%s: %s; trying again in %g s", job.name, error, pause)
+                await asyncio.sleep(pause)
+
+    def _again(self, job: Job, lost: list[str]) -> tuple[list[str], str]:
+        if lost and job.id.endswith("-again"):
+            return [], f"what {', '.join(lost)} returned did not survive, twice; reprocess the run"
+        return lost, ""
+
+    async def _clean_once(self) -> None:
+        removed = []
+        for job in await self._queue.to_clean():
+            try:
+                await asyncio.to_thread(folder.drop_fragments, self._outside.job_folder(job.id))
+            except OSError as error:
+                if job.id not in self._unremovable:
+                    self._unremovable.add(job.id)
+                    self._outside.log.warning("%s: its fragments stay: %s", job.name, error)
+                continue
+            removed.append(job)
+        if removed:
+            await self._queue.set_cleaned(removed)

@@ -1,0 +1,75 @@
+"""What a start makes of the jobs that an earlier daemon had under way."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from daemon.jobs import folder
+from daemon.jobs.follower import Follower
+from daemon.jobs.job import Job
+from daemon.jobs.outside import Outside
+from daemon.jobs.queue import Queue
+from daemon.jobs.states import State
+from daemon.jobs.trouble import insist
+
+NEVER_BEGAN = "an earlier daemon ended before it began"
+
+
+class Recovery:
+    """Finds out about each job under way, one by one: what is wrong with one is its own trouble."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        outside: Outside,
+        *,
+        begun: Callable[[Follower], None],
+        lost: Callable[[Job, str], Awaitable[None]],
+    ) -> None:
+        """`begun` takes those that are to be followed, `lost` those that nobody is at work on."""
+        self._queue = queue
+        self._outside = outside
+        self._begun = begun
+        self._lost = lost
+
+    async def recover(self) -> None:
+        """Take up again what is under way; what never began is queued as it was."""
+        log = self._outside.log
+        await insist(self._queue.cancel_unreadable, "reading the queue", log)
+        for job in await insist(self._queue.active, "reading the queue", log):
+            try:
+                await self._take_up(job)
+            except Exception as error:
+                log.exception("%s cannot be taken up again", job.name)
+                await self._lost(job, f"it cannot be taken up again: {error}")
+        # What jobs waited for may be over; it is found out anew.
+        await insist(lambda: self._queue.hold_back(""), "the queue", log)
+
+    async def _take_up(self, job: Job) -> None:
+        job_folder = self._outside.job_folder(job.id)
+        attempt = folder.attempt_folder(job_folder, job.attempt)
+        if job.state is State.DISPATCHED and await asyncio.to_thread(self._never_began, attempt):
+            await self._queue.give_back(job, NEVER_BEGAN, ran=False)
+            return
+        request = await asyncio.to_thread(folder.read_request, job_folder)
+        if request is None:
+            request = json.loads(json.dumps(self._outside.request(job)))
+            await asyncio.to_thread(folder.write_request, job_folder, request)
+        handle, offsets = await self._queue.progress(job)
+        follower = Follower(
+            *(job, attempt, request, handle or str(attempt)),
+            queue=self._queue,
+            outside=self._outside,
+            offsets=offsets,
+        )
+        self._outside.log.info("%s: taking up attempt %d again", job.name, job.attempt)
+        self._begun(follower)
+
+    def _never_began(self, attempt: Path) -> bool:
+        """In a thread: see to it that an attempt without a claim can never begin."""
+        if attempt.exists():
+            if folder.is_claimed(attempt) or not self._outside.revoke(attempt):
+                return False
+            folder.remove_attempt(attempt)
+        return True

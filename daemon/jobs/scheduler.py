@@ -1,0 +1,277 @@
+"""Gets jobs done: the parts of this room put together, and what becomes of each attempt."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ctxlib.journal import Entry
+from daemon.backends import Manager
+from daemon.events import MigrationEvent
+from daemon.events.inbox import Inbox
+from daemon.jobs.dispatcher import Dispatcher
+from daemon.jobs.finisher import Finisher
+from daemon.jobs.follower import Follower, Outcome
+from daemon.jobs.intake import Intake
+from daemon.jobs.job import Job, Work
+from daemon.jobs.outside import Outside, Update
+from daemon.jobs.queue import Queue, cluster_id
+from daemon.jobs.recovery import Recovery
+from daemon.jobs.states import TERMINAL, Refused, State
+from daemon.jobs.trouble import insist
+from daemon.settings import Settings
+
+STOPPED_BY_OTHERS = "it was stopped, but not by this daemon"
+LAST_SECONDS = 5.0
+"""How long a stop waits for run files that are being made, beyond its grace."""
+
+
+class Scheduler:
+    """Takes events and works, and has them done. Call `start`, and `stop` in the end.
+
+    After a `stop` everything is on disk, for the next `start` to go on from.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        inbox: Inbox,
+        manager: Manager,
+        *,
+        folder: Path,
+        settings: Callable[[], Settings],
+        request: Callable[[Job], Mapping[str, Any]],
+        apply: Callable[[Mapping[str, Any], Sequence[Entry]], Awaitable[Sequence[Update]]],
+        combine: Callable[[Job], Awaitable[Sequence[str]]],
+        arrived: Callable[[MigrationEvent], Awaitable[None]],
+        explain: Callable[[int, int, str], Awaitable[None]],
+        publish: Callable[[Update], None],
+        revoke: Callable[[Path], bool],
+        free_memory: Callable[[], int],
+        log: logging.Logger,
+        now: Callable[[], float] = time.time,
+        poll_seconds: float = 1.0,
+    ) -> None:
+        """Put the parts together.
+
+        `folder` is the database folder, with `jobs/` in it.
+        `request(job)` gives the content of job.json.
+        `apply(request, entries)` brings journal lines into the table, idempotently, and returns
+        the updates to publish.
+        `combine(job)` brings the results of an ended job into the run file, idempotently, and
+        returns the names of variables that have to be computed again.
+        `arrived(event)` makes the run's row and file before an event becomes a job.
+        `explain(proposal, run, text)` puts into the run's row why nothing comes of it, for what
+        journals do not tell: a context that cannot be executed, attempts that are used up.
+        `publish(update)` is told of every change; see `Job.update`. A job's end is told when its
+        results are in the run file, and after the job that follows from it.
+        `revoke(attempt)` claims an attempt for nobody; False when somebody was faster.
+        `free_memory()` is in bytes; `poll_seconds` is how often the manager is asked.
+        """
+        self._queue = queue
+        self._poll_seconds = poll_seconds
+        self._outside = Outside(
+            manager=manager,
+            folder=folder,
+            settings=settings,
+            request=request,
+            apply=apply,
+            combine=combine,
+            arrived=arrived,
+            explain=explain,
+            publish=publish,
+            revoke=revoke,
+            free_memory=free_memory,
+            now=now,
+            log=log,
+        )
+        self._followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
+        self._busy = asyncio.Event()
+        self._finisher = Finisher(queue, self._outside, queued=self.reconsider)
+        self._dispatcher = Dispatcher(
+            queue,
+            self._outside,
+            at_work=lambda: len(self._followers),
+            begun=self._follow,
+            lost=self._lost,
+        )
+        self._intake = Intake(inbox, queue, self._outside, self._queued)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Take up what an earlier daemon left, then take new work."""
+        recovery = Recovery(self._queue, self._outside, begun=self._follow, lost=self._lost)
+        # Before anything that is under way can end: of one run, what ended first is combined first.
+        for job in await insist(self._queue.to_combine, "reading the queue", self._outside.log):
+            self._finisher.add(job)
+        await recovery.recover()
+        # What takes work comes first, for `stop` to end it first.
+        parts = (self._intake.run, self._dispatcher.run, self._poll, self._finisher.clean)
+        self._tasks = [asyncio.create_task(part()) for part in parts]
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Take no more work, give what runs `grace` seconds to end, and leave the rest as it is.
+
+        `grace` is the setting `stop_grace` unless given. What still runs goes on by itself.
+        """
+        loop = asyncio.get_running_loop()
+        grace = self._outside.settings().stop_grace if grace is None else grace
+        deadline = loop.time() + grace
+        taking, others = self._tasks[:2], self._tasks[2:]
+        await _cancel(taking)
+        if self._followers:
+            following = [task for _, task in self._followers.values()]
+            await asyncio.wait(following, timeout=grace)
+            await _cancel(following)
+        finishing = set(self._finisher.tasks)
+        if finishing:
+            left = max(deadline - loop.time(), LAST_SECONDS)
+            await asyncio.wait(finishing, timeout=left)
+            await _cancel(finishing)
+        await _cancel(others)
+        self._tasks = []
+
+    async def submit(self, works: Sequence[Work]) -> list[Job]:
+        """Queue works in the order given, all or none."""
+        jobs = await self._queue.create(works)
+        for job in jobs:
+            self._outside.publish(job.update())
+        self._dispatcher.wake()
+        return jobs
+
+    def wake(self, job_id: str) -> None:
+        """There may be something to read in the folder of this job."""
+        if job_id in self._followers:
+            self._followers[job_id][0].wake()
+
+    def reconsider(self) -> None:
+        """Jobs were queued, or settings have changed: perhaps more may start."""
+        self._dispatcher.wake()
+
+    @property
+    def waiting(self) -> str | None:
+        """Why queued jobs do not start, if something is in the way of all of them."""
+        return self._dispatcher.waiting
+
+    def running(self) -> list[dict[str, Any]]:
+        """The jobs at work: job, proposal, run, data, variable, done, total, since."""
+        return [follower.describe() for follower, _ in self._followers.values()]
+
+    async def _queued(self, job: Job) -> None:
+        self._outside.publish(job.update())
+        await self._dispatcher.tell_waiting()
+        self._dispatcher.wake()
+
+    # Attempts
+
+    def _follow(self, follower: Follower) -> None:
+        task = asyncio.create_task(self._follow_to_the_end(follower))
+        self._followers[follower.job.id] = (follower, task)
+        self._busy.set()
+
+    async def _follow_to_the_end(self, follower: Follower) -> None:
+        job, log = follower.job, self._outside.log
+        try:
+            outcome = await follower.follow()
+            await self._conclude(follower, outcome)
+        except Refused as error:
+            # An operator was faster; what they decided holds.
+            log.warning("%s: %s; its attempt %d is left", job.name, error, job.attempt)
+            await self._give_up(follower, str(error))
+        except Exception as error:
+            log.exception("%s cannot be followed", job.name)
+            await self._give_up(follower, f"{type(error).__name__}: {error}")
+        finally:
+            del self._followers[job.id]
+            self._dispatcher.wake()
+
+    async def _conclude(self, follower: Follower, outcome: Outcome) -> None:
+        job = follower.job
+        if outcome.how == "stopped":
+            stored = await self._queue.get(job.id)
+            if stored.state is not State.STOP_REQUESTED:
+                await self._lost(job, f"{STOPPED_BY_OTHERS}: {outcome.reason}")
+                return
+        if outcome.how == "lost":
+            await self._lost(job, outcome.reason)
+        elif outcome.how == "broken":
+            await self._dispatcher.hold(job, follower.request, outcome.reason, ran=outcome.ran)
+        else:
+            await self._ended(job, outcome)
+
+    async def _ended(self, job: Job, outcome: Outcome) -> None:
+        finish = partial(
+            self._queue.finish,
+            *(job, State(outcome.how), outcome.reason),
+            offsets=outcome.offsets,
+            cluster=outcome.cluster,
+        )
+        ended = await insist(finish, job.name, self._outside.log)
+        if outcome.cluster:
+            self._outside.publish((await self._queue.get(cluster_id(job))).update())
+        if ended.state is State.FAILED:
+            self._outside.log.error("%s failed: %s", job.name, ended.reason)
+        self._finisher.add(ended)
+
+    async def _lost(self, job: Job, why: str) -> None:
+        """The attempt of `job` came to nothing: another one follows, or it was the last."""
+        log, most = self._outside.log, self._outside.settings().max_attempts
+        lose = partial(self._queue.lose, job, why, max_attempts=most)
+        state = await insist(lose, job.name, log)
+        log.warning("%s: attempt %d was lost: %s", job.name, job.attempt, why)
+        left = await self._queue.get(job.id)
+        if state is State.FAILED:
+            log.error("%s failed: %s", job.name, left.reason)
+            await self._outside.tell_row(left, left.reason)
+            self._finisher.add(left)
+        else:
+            self._outside.publish(left.update())
+        self._dispatcher.wake()
+
+    async def _give_up(self, follower: Follower, why: str) -> None:
+        """An attempt cannot be followed: it is ended, and its job fails with `why`."""
+        job, log = follower.job, self._outside.log
+        try:
+            await self._outside.manager.cancel(follower.handle, why)
+            stored = await self._queue.get(job.id)
+            if stored.state not in TERMINAL and stored.attempt == job.attempt:
+                outcome = Outcome("failed", f"it could not be followed: {why}", {})
+                await self._ended(job, outcome)
+                await self._outside.tell_row(job, outcome.reason)
+            elif stored.state in TERMINAL:
+                self._finisher.add(stored)
+        except Exception:
+            log.exception("%s: the next start finds out what became of it", job.name)
+
+    async def _poll(self) -> None:
+        """Ask the manager about all attempts at work now and then, as nobody else may tell."""
+        told = ""
+        while True:
+            if not self._followers:
+                self._busy.clear()
+                await self._busy.wait()
+            await asyncio.sleep(self._poll_seconds)
+            followers = {f.handle: f for f, _ in self._followers.values()}
+            try:
+                answers = await self._outside.manager.poll(list(followers))
+                told = ""
+            except Exception as error:
+                answers = {}
+                if told != str(error):
+                    told = str(error)
+                    self._outside.log.exception("the manager cannot say how its jobs are")
+            for handle, follower in followers.items():
+                if handle in answers:
+                    follower.note(answers[handle])
+                else:
+                    follower.wake()
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]] | set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

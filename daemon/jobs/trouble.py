@@ -1,0 +1,47 @@
+"""Trouble that passes by itself (a full disk, a busy host) is waited out; nothing is given up."""
+
+import asyncio
+import errno
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between two tries: doubled each time."""
+
+_ERRNOS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+    | {errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENETDOWN}
+)
+_SQLITE_CODES = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    | {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
+)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether `error` is about the state of this host or its disks, not about the work."""
+    if isinstance(error, sqlite3.Error):
+        code: int = getattr(error, "sqlite_errorcode", 0) or 0
+        return code & 0xFF in _SQLITE_CODES
+    return isinstance(error, OSError) and error.errno in _ERRNOS
+
+
+async def insist(step: Callable[[], Awaitable[T]], what: str, log: logging.Logger) -> T:
+    """Do `step` until no passing trouble hinders it; other exceptions are the caller's.
+
+    `what` names the step in the log.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await step()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("%s: %s; trying again in %g s", what, error, pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)

@@ -1,0 +1,111 @@
+"""The daemon's life: take the folder, serve it until told to stop, leave it whole."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon import __version__
+from daemon.control import ControlClient, Endpoint, ServiceError
+from daemon.database import SchemaError
+from daemon.lock import FolderLock, Holder
+from daemon.service import LOG, Service
+
+LOG_FORMAT = "%(asctime)s %(levelname)-8s %(name)s  %(message)s"
+RETRY_SECONDS = 0.2
+
+
+class AlreadyServedError(Exception):
+    """Another daemon serves the folder; str() names it."""
+
+
+def run(folder: Path, *, patient: bool | None = None) -> None:
+    """Serve `folder` until SIGTERM or SIGINT.
+
+    When another daemon holds the folder, a `patient` one waits for it to end (under Supervisor it
+    is patient by itself); the other raises AlreadyServedError. A command that holds it is asked to
+    hand over. Raises ServiceError or SchemaError when the folder cannot be served.
+    """
+    if patient is None:
+        patient = "SUPERVISOR_ENABLED" in os.environ
+    _log_to(folder)
+    lock = FolderLock(folder)
+    _take(lock, folder, patient)
+    holder = lock.holder()
+    assert holder is not None
+    try:
+        LOG.info("runtable %s serves %s as %s", __version__, folder, holder)
+        asyncio.run(_serve(folder, holder))
+        LOG.info("ended")
+    except (ServiceError, SchemaError) as error:
+        LOG.error("%s", error)
+        raise
+    except Exception:
+        LOG.exception("ended by an error")
+        raise
+    finally:
+        lock.release()
+
+
+def _log_to(folder: Path) -> None:
+    handlers: list[logging.Handler] = [logging.FileHandler(folder / "amore.log")]
+    if "SUPERVISOR_ENABLED" not in os.environ:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
+
+
+def _take(lock: FolderLock, folder: Path, patient: bool) -> None:
+    """Take the lock, waiting for whom there is reason to wait."""
+    named: Holder | None = None
+    while not lock.acquire("daemon", time.time()):
+        holder = lock.holder()
+        if holder is None:
+            pass  # it is just starting or ending
+        elif holder.role == "daemon" and not patient:
+            raise AlreadyServedError(f"{folder} is served already, by {holder}")
+        elif holder != named:
+            LOG.info("waiting for %s, which holds %s", holder, folder)
+            named = holder
+        if holder is not None and holder.role == "command":
+            _ask_for_handover(folder, holder)
+        time.sleep(RETRY_SECONDS)
+
+
+def _ask_for_handover(folder: Path, holder: Holder) -> None:
+    endpoint = Endpoint.read(folder)
+    if endpoint is None or endpoint.pid != holder.pid:
+        return  # a command that holds the folder for a moment only
+    client = ControlClient(endpoint, silence=2.0)
+    try:
+        client.call("handover")
+    except ServiceError as error:
+        LOG.info("%s does not hand over yet: %s", holder, error)
+    finally:
+        client.close()
+
+
+async def _serve(folder: Path, holder: Holder) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stopper(stop, number))
+    service = Service(folder, daemon=holder)
+    await service.open()
+    try:
+        await service.start_work()
+        await service.start_sources()
+        await service.until(stop)
+    finally:
+        await service.close()
+
+
+def _stopper(stop: asyncio.Event, number: signal.Signals) -> Callable[[], None]:
+    def told() -> None:
+        LOG.info("told to stop by %s", number.name)
+        stop.set()
+
+    return told

@@ -1,0 +1,254 @@
+"""What can be asked of a service: one method per operation, JSON in and JSON out.
+
+The control socket and commands without a daemon offer the same operations. Their names and
+arguments are a contract between a daemon and commands of other versions: add, do not change.
+"""
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from daemon import settings as definitions
+from daemon.context_file import check_python
+from daemon.control import Handler, ServiceError
+from daemon.events.messages import BadMessage, parse_message
+from daemon.jobs.changes import UnknownJob
+from daemon.jobs.job import Job, Work
+from daemon.jobs.states import TERMINAL, State
+
+if TYPE_CHECKING:
+    from daemon.service import Service
+
+
+class Operations:
+    """The operations of one service."""
+
+    def __init__(self, service: "Service") -> None:
+        """Answer for `service`."""
+        self._service = service
+        self.handlers: Mapping[str, Handler] = {
+            "status": self.status,
+            "event": self.event,
+            "message": self.message,
+            "events": self.events,
+            "reprocess": self.reprocess,
+            "follow": self.follow,
+            "jobs": self.jobs,
+            "settings": self.settings,
+            "set": self.set,
+            "delete": self.delete,
+            "create": self.create,
+            "read-context": self.read_context,
+            "handover": self.handover,
+        }
+
+    async def call(self, op: str, **arguments: Any) -> Any:
+        """The result of operation `op`, for one in the same process."""
+        return await self.handlers[op](**arguments)  # type: ignore[misc]  # not a stream
+
+    def stream(self, op: str, **arguments: Any) -> AsyncIterator[dict[str, Any]]:
+        """The items of operation `op`, for one in the same process."""
+        return self.handlers[op](**arguments)  # type: ignore[return-value]  # a stream
+
+    async def status(self) -> dict[str, Any]:
+        """Who serves the folder, what goes on in it, and what stands in the way."""
+        service = self._service
+        root = service.proposal_path
+        return {
+            "daemon": service.identity,
+            "folder": str(service.folder),
+            "proposal": service.settings.proposal,
+            "proposal_path": str(root) if root is not None else None,
+            "context": await service.context.state(),
+            "jobs": await service.queue.counts(),
+            "running": service.running(),
+            "waiting": service.waiting(),
+            "dead_letters": await service.inbox.count_dead_letters(),
+            "sources": service.sources(),
+            "warnings": service.settings.warnings,
+        }
+
+    async def event(
+        self, run: int | str, data: str, proposal: int | str | None = None, key: str | None = None
+    ) -> dict[str, Any]:
+        """Take in that `data` of `run` has arrived; answers once that is stored."""
+        message = {"proposal": proposal, "run": run, "data": data, "key": key}
+        return await self._take_in(json.dumps(message), "notify")
+
+    async def message(self, payload: str) -> dict[str, Any]:
+        """Take in an event message of another program; a bad one is kept as a dead letter."""
+        return await self._take_in(payload, "zeromq")
+
+    async def _take_in(self, payload: str, source: str) -> dict[str, Any]:
+        service = self._service
+        now, ours = service.now(), self._proposal()
+        key = f"{source}:{uuid.uuid4().hex}"
+        try:
+            event = parse_message(payload, source=source, key=key, now=now, proposal=ours)
+            if event.proposal != ours:
+                raise BadMessage(
+                    f"the message is for proposal {event.proposal}, this database for {ours}"
+                )
+        except BadMessage as error:
+            await service.inbox.dead_letter(source, payload, str(error), now)
+            raise ServiceError(f"{error} (kept among the dead letters)") from error
+        return {"stored": await service.inbox.store(event), "event": asdict(event)}
+
+    async def events(self, limit: int = 50) -> dict[str, Any]:
+        """The last events and the messages that could not be read."""
+        inbox = self._service.inbox
+        return {
+            "events": await inbox.recent(limit),
+            "dead_letters": await inbox.dead_letters(limit),
+        }
+
+    async def reprocess(
+        self,
+        runs: list[int] | str,
+        match: Iterable[str] = (),
+        variables: list[str] | None = None,
+        mock: bool = False,
+        fresh: bool = False,
+    ) -> dict[str, Any]:
+        """Queue jobs for `runs`: numbers, or "all" for those on disk and in the table.
+
+        `match` and `variables` select as in the context's graph; `fresh` asks for a new interpreter
+        per job. Runs without data are left out and named, unless they are `mock`.
+        """
+        service = self._service
+        proposal = self._proposal()
+        on_disk = await service.runs_on_disk()
+        in_table = {row.run for row in await service.table.runs() if row.proposal == proposal}
+        wanted = sorted({*on_disk, *in_table}) if runs == "all" else [int(run) for run in runs]
+        missing = [] if mock else [run for run in wanted if run not in on_disk]
+        reason = f"no data in {service.proposal_path}"
+        if service.proposal_path is None:
+            reason = f"proposal {proposal} has no folder; set it with `db-config proposal_path`"
+        works = [
+            Work(
+                proposal=proposal,
+                run=run,
+                data="all" if mock else on_disk[run],
+                source="reprocess",
+                live=False,
+                match=tuple(match),
+                variables=None if variables is None else tuple(variables),
+                mock=mock,
+                fresh=fresh,
+            )
+            for run in wanted
+            if run not in missing
+        ]
+        made = await service.submit(works)
+        return {
+            "jobs": [{"id": job.id, "run": job.run, "data": job.data} for job in made],
+            "skipped": [{"run": run, "reason": reason} for run in missing],
+        }
+
+    async def follow(self, jobs: list[str]) -> AsyncIterator[dict[str, Any]]:
+        """What becomes of `jobs` and the jobs that follow from them, until all have ended."""
+        service = self._service
+        with service.hub.follow() as follower:
+            open_jobs = set(jobs)
+            for job_id in jobs:
+                item = (await self._job(job_id)).update()
+                yield item
+                if item["state"] in TERMINAL:
+                    open_jobs.discard(item["id"])
+            if not open_jobs:
+                return
+            mine = set(jobs)
+            async for update in follower:
+                if update["kind"] == "job":
+                    if update.get("after") in mine and update["id"] not in mine:
+                        mine.add(update["id"])
+                        open_jobs.add(update["id"])
+                    if update["id"] not in mine:
+                        continue
+                    if update["state"] in TERMINAL:
+                        open_jobs.discard(update["id"])
+                elif update.get("job") not in mine:
+                    continue
+                yield update
+                if not open_jobs:
+                    return
+
+    async def jobs(self, limit: int = 50, state: str | None = None) -> dict[str, Any]:
+        """The last jobs, newest first, of one state or of all."""
+        queue = self._service.queue
+        try:
+            wanted = None if state is None else State(state)
+        except ValueError as error:
+            raise ServiceError(f"{error}; states are {', '.join(State)}") from error
+        return {"jobs": [job.to_json() for job in await queue.recent(limit, wanted)]}
+
+    async def _job(self, job_id: str) -> Job:
+        try:
+            return await self._service.queue.get(job_id)
+        except UnknownJob as error:
+            raise ServiceError(str(error)) from error
+
+    async def settings(self) -> dict[str, Any]:
+        """All settings with value, default and meaning, and the rows as they are stored."""
+        rows = await self._service.table.setting_rows()
+        values = definitions.Settings.from_rows(rows)
+        return {
+            "rows": rows,
+            "settings": [
+                {
+                    "key": key,
+                    "value": getattr(values, key),
+                    "default": default,
+                    "meaning": meaning,
+                    "set": rows.get(key) is not None,
+                }
+                for key, default, meaning in definitions.describe()
+            ],
+        }
+
+    async def set(self, key: str, value: str, number: bool = False) -> dict[str, Any]:
+        """Set the setting `key`; refuses unknown keys and impossible values."""
+        try:
+            name = definitions.writable(key)
+            parsed = definitions.parse(key, value, number)
+        except definitions.SettingError as error:
+            raise ServiceError(str(error)) from error
+        if name == "context_python":
+            trouble = await check_python(str(parsed))
+            if trouble is not None:
+                raise ServiceError(f"context_python: {trouble}")
+        await self._service.table.set_setting(name, parsed)
+        await self._service.settings_changed()
+        return {"key": name, "value": parsed}
+
+    async def delete(self, key: str) -> dict[str, Any]:
+        """Take the setting `key` back to its default."""
+        try:
+            name = definitions.writable(key)
+        except definitions.SettingError as error:
+            raise ServiceError(str(error)) from error
+        await self._service.table.delete_setting(name)
+        await self._service.settings_changed()
+        return {"key": name}
+
+    async def create(self, proposal: int) -> dict[str, Any]:
+        """Make the database for `proposal` when it is missing, or set its proposal."""
+        return await self.set("proposal", str(proposal))
+
+    async def read_context(self) -> dict[str, Any]:
+        """Load context.py in its Python, tell its problems, and register its variables."""
+        return await self._service.context.read()
+
+    async def handover(self) -> dict[str, Any]:
+        """A daemon asks a command to let go of the folder after what it has begun."""
+        if not self._service.hand_over():
+            raise ServiceError("a daemon holds this folder; it does not hand it over")
+        return {}
+
+    def _proposal(self) -> int:
+        proposal = self._service.settings.proposal
+        if proposal is None:
+            raise ServiceError("this database has no proposal yet: set it with `proposal N`")
+        return proposal

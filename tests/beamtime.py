@@ -1,0 +1,159 @@
+"""A proposal folder for system tests: real programs work on it, as at an experiment."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers import wait_until
+
+RUNTABLE = [sys.executable, "-m", "daemon.cli"]
+
+
+class Beamtime:
+    """One proposal with its database folder; runs arrive when a test says so."""
+
+    def __init__(self, root: Path, example: Path, *, proposal: int = 1234) -> None:
+        """Lay out proposal `proposal` below `root`; runs are copies of those in `example`."""
+        self.proposal = proposal
+        self.path = root / f"p{proposal:06d}"
+        self.folder = self.path / "usr/Shared/amore"
+        self._example = example
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        for kind in ("raw", "proc"):
+            (self.path / kind).mkdir(parents=True)
+
+    def init(self, context: str, **settings: object) -> None:
+        """Make the database with this context file, settling quickly unless told otherwise."""
+        source = self.path / "context-source.py"
+        source.write_text(context)
+        self.run("init", self.folder, "--proposal", self.proposal, "--context", source)
+        for key, value in {"settle_seconds": 0.2, "memory_reserve": "0", **settings}.items():
+            self.run("db-config", key, value)
+
+    def run(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a `runtable` command in the database folder (or where it is being made)."""
+        where = self.folder if self.folder.is_dir() else self.path
+        done = subprocess.run(
+            [*RUNTABLE, *map(str, arguments)], cwd=where, capture_output=True, text=True, timeout=90
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def write_context(self, text: str) -> None:
+        """Replace the context file as an editor does: whole, under another name first."""
+        new = self.folder / ".context.new"
+        new.write_text(text)
+        new.rename(self.folder / "context.py")
+
+    def listen(self) -> subprocess.Popen[bytes]:
+        """Start a daemon and wait until it answers."""
+        log = (self.path / "listen.out").open("ab")
+        process = subprocess.Popen(
+            [*RUNTABLE, "listen", str(self.folder)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "SUPERVISOR_ENABLED": "1"},
+        )
+        log.close()
+        self._daemons.append(process)
+        wait_until(lambda: self._answers(process))
+        return process
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        assert process.poll() is None, (self.path / "listen.out").read_text()[-3000:]
+        endpoint = self.folder / "control.json"
+        return endpoint.exists() and f'"pid": {process.pid},' in endpoint.read_text()
+
+    def arrive(self, run: int, kind: str = "raw") -> Path:
+        """Let run `run` appear under raw/ or proc/, whole."""
+        folder = self.path / kind / f"r{run:04d}"
+        shutil.copytree(self._example / kind / "r0001", folder)
+        return folder
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of runs.sqlite, as any reader sees them."""
+        uri = f"file:{self.folder / 'runs.sqlite'}?mode=ro"
+        database = sqlite3.connect(uri, uri=True, timeout=20)
+        try:
+            return database.execute(query, values).fetchall()
+        finally:
+            database.close()
+
+    def value(self, run: int, name: str) -> Any:
+        """What the table has for a variable of a run; None while there is nothing."""
+        query = "SELECT value FROM run_variables WHERE run = ? AND name = ?"
+        return next((value for (value,) in self.rows(query, run, name)), None)
+
+    def attributes(self, run: int, name: str) -> str:
+        """The attributes (JSON) of a cell, with its error; "" while there are none."""
+        query = "SELECT attributes FROM run_variables WHERE run = ? AND name = ?"
+        return next((text or "" for (text,) in self.rows(query, run, name)), "")
+
+    def jobs(self, *states: str) -> list[tuple[Any, ...]]:
+        """(id, run, data, state, attempt, reason) of the jobs in `states`, or all."""
+        uri = f"file:{self.folder / 'daemon.sqlite'}?mode=ro"
+        database = sqlite3.connect(uri, uri=True, timeout=20)
+        query = "SELECT id, run, data, state, attempt, reason FROM jobs ORDER BY created"
+        try:
+            found = database.execute(query).fetchall()
+        finally:
+            database.close()
+        return [job for job in found if not states or job[3] in states]
+
+    def wait_for_jobs(self, number: int) -> None:
+        """Wait until `number` jobs have ended and their results are in the run files."""
+        uri = f"file:{self.folder / 'daemon.sqlite'}?mode=ro"
+
+        def ended() -> bool:
+            database = sqlite3.connect(uri, uri=True, timeout=20)
+            query = "SELECT count(*) FROM jobs WHERE combined != 0"
+            try:
+                return bool(database.execute(query).fetchone()[0] >= number)
+            finally:
+                database.close()
+
+        wait_until(ended, 60)
+
+    def run_file(self, run: int) -> Path:
+        """Where the run's full data is."""
+        return self.folder / f"extracted_data/p{self.proposal}_r{run}.h5"
+
+    def log(self) -> str:
+        """The daemon's log so far."""
+        path = self.folder / "amore.log"
+        return path.read_text() if path.exists() else ""
+
+    def close(self) -> None:
+        """End the daemons that this started, and what they left running."""
+        for process in self._daemons:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        for pid in processes_of(self.folder):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes_of(folder: Path, words: Sequence[str] = ()) -> list[int]:
+    """Our processes whose command line names `folder` and all `words`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # it has just ended
+        if str(folder) in command and all(word in command for word in words):
+            found.append(int(entry.name))
+    return found
