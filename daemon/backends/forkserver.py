@@ -97,7 +97,7 @@ class ForkServer:
         threading.Thread(target=self._wait_for_exit, daemon=True).start()
         self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         try:
-            line = await asyncio.wait_for(self._reader.readline(), load_limit)
+            line = await asyncio.wait_for(self._read_line(), load_limit)
         except TimeoutError:
             self._abandon()
             raise _broken(
@@ -165,10 +165,16 @@ class ForkServer:
         self._writer.close()
 
     async def _listen(self) -> None:
-        while line := await self._reader.readline():
-            if line.endswith(b"\n"):
-                self._hear(json.loads(line))
+        while (line := await self._read_line()).endswith(b"\n"):
+            self._hear(json.loads(line))
         self._lose()
+
+    async def _read_line(self) -> bytes:
+        try:
+            return await self._reader.readline()
+        except ConnectionError:
+            # It was killed before it had read all that was sent.
+            return b""
 
     def _hear(self, message: dict[str, Any]) -> None:
         kind = next(iter(message))

@@ -1,0 +1,396 @@
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from job_helpers import ended, entries, make_job, times_started, values
+
+from ctxlib import claim, processes
+from daemon.backends import ContextBroken
+from daemon.backends.local import LocalManager, look_at, revoke
+
+LIBRARY = Path(__file__).parents[2]
+
+PLAIN = """
+from damnit_ctx import Variable
+
+@Variable(title="Number")
+def number(run):
+    return 1
+"""
+
+WAITING = """
+import os, subprocess, time
+from damnit_ctx import Variable
+
+@Variable()
+def first(run):
+    return 1
+
+@Variable()
+def waits(run):
+    subprocess.Popen(["sleep", "1000.5"])
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    return 2
+"""
+
+
+async def eventually(probe, timeout=30.0):
+    """Poll until `probe()` gives something true and return that."""
+    deadline = time.monotonic() + timeout
+    while not (value := probe()):
+        assert time.monotonic() < deadline, f"{probe} gave {value!r} for {timeout} s"
+        await asyncio.sleep(0.01)
+    return value
+
+
+class Managed:
+    """A manager, and what it has told."""
+
+    def __init__(self, folder, **options):
+        self.wakes, self.ends, self.logged = [], [], []
+        self.mode, self.python = "fork", sys.executable
+        standard = {"idle_seconds": 600, "max_servers": 4}
+        self.manager = LocalManager(
+            folder,
+            LIBRARY,
+            python=lambda: self.python,
+            mode=lambda: self.mode,
+            on_wake=self.wakes.append,
+            on_end=lambda job, attempt: self.ends.append((job, attempt)),
+            log=self.logged.append,
+            **standard | options,
+        )
+
+    async def state(self, attempt):
+        return (await self.manager.poll([str(attempt)]))[str(attempt)]
+
+    async def do(self, attempt):
+        handle = await self.manager.submit(attempt)
+        await eventually(lambda: ended(attempt) and (attempt.parent.name, 1) in self.ends)
+        return handle
+
+
+@pytest.fixture
+async def managed(tmp_path):
+    made = []
+
+    def manage(**options):
+        made.append(Managed(tmp_path, **options))
+        return made[-1]
+
+    yield manage
+    for each in made:
+        await each.manager.close()
+    # Those whose jobs do not end by themselves.
+    processes.kill_until_gone(lambda: servers(tmp_path))
+
+
+def servers(folder):
+    """Pids of the fork servers that serve a context of this folder."""
+    found = []
+    for process in processes.everyone():
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode().split("\0")
+            if "ctxlib.forkserver" in command and str(folder) in " ".join(command):
+                found += [process.pid] if process.session == process.pid else []
+    # A runner is a fork, with the same command line and a session of its own.
+    return [pid for pid in found if processes.read(pid).parent not in found]
+
+
+def server_of(attempt):
+    return entries(attempt, "claimed")[0].fields["pid"]
+
+
+async def test_a_job_from_submission_to_its_end(managed, tmp_path):
+    local = managed()
+    attempt = make_job(tmp_path, context=PLAIN)
+    assert await local.do(attempt) == str(attempt)
+    assert (await local.state(attempt)).state == "ended"
+    assert local.ends == [("j1", 1)]
+    assert set(local.wakes) == {"j1"}
+    assert values(attempt) == {"number": 1}
+
+
+async def test_jobs_share_a_server(managed, tmp_path):
+    local = managed()
+    attempts = [make_job(tmp_path, f"j{i}", context=PLAIN) for i in range(5)]
+    await asyncio.gather(*(local.do(attempt) for attempt in attempts))
+    assert len({server_of(attempt) for attempt in attempts}) == 1
+
+
+async def test_libraries_are_told_to_be_single_threaded(managed, tmp_path):
+    context = """
+    import os
+    from damnit_ctx import Variable
+    seen = os.environ["OPENBLAS_NUM_THREADS"], os.environ["MPLBACKEND"]
+
+    @Variable()
+    def environment(run):
+        return " ".join(seen)
+    """
+    local = managed()
+    attempt = make_job(tmp_path, context=context)
+    await local.do(attempt)
+    assert values(attempt) == {"environment": "1 Agg"}
+
+
+async def test_an_edited_context_gets_a_new_server(managed, tmp_path):
+    local = managed()
+    first = make_job(tmp_path, "j1", context=PLAIN)
+    await local.do(first)
+    second = make_job(tmp_path, "j2", context=PLAIN.replace("return 1", "return 22"))
+    await local.do(second)
+    assert values(second) == {"number": 22}
+    await eventually(lambda: servers(tmp_path) == [server_of(second)])
+
+
+async def test_the_old_server_ends_with_its_last_job(managed, tmp_path):
+    local = managed()
+    first = make_job(tmp_path, "j1", context=WAITING)
+    await local.manager.submit(first)
+    await eventually(lambda: times_started(first)["waits"])
+    await local.do(make_job(tmp_path, "j2", context=PLAIN))
+    assert len(servers(tmp_path)) == 2
+    (tmp_path / "go").touch()
+    await eventually(lambda: ("j1", 1) in local.ends)
+    assert values(first) == {"first": 1, "waits": 2}
+    await eventually(lambda: len(servers(tmp_path)) == 1)
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [
+        ("1 +", "invalid syntax"),
+        ("raise RuntimeError('beam off')", "beam off"),
+        ("import os; os._exit(5)", "ended the whole Python process with exit code 5"),
+        ("import os; os.abort()", "ended the whole Python process with signal Aborted"),
+        ("import sys; sys.exit()", "the file ends the process"),
+    ],
+)
+async def test_a_broken_context_is_told_and_mended(managed, tmp_path, context, told):
+    local = managed()
+    attempt = make_job(tmp_path, context=context)
+    with pytest.raises(ContextBroken, match=told) as caught:
+        await local.manager.submit(attempt)
+    assert set(caught.value.problems[0]) == {"message", "line", "variable", "mend"}
+    assert not (attempt / "claim").exists()
+    (tmp_path / "context.py").write_text(PLAIN)
+    await local.do(attempt)
+    assert values(attempt) == {"number": 1}
+
+
+async def test_an_import_without_end_is_ended(managed, tmp_path):
+    context = "import subprocess, time\nsubprocess.Popen(['sleep', '1000'])\ntime.sleep(1000)\n"
+    local = managed(load_limit=0.5)
+    attempt = make_job(tmp_path, context=context)
+    with pytest.raises(ContextBroken, match=r"not loaded within 0\.5 s"):
+        await local.manager.submit(attempt)
+    await eventually(lambda: not servers(tmp_path))
+
+
+async def test_a_python_that_is_not_there_is_named(managed, tmp_path):
+    local = managed()
+    local.python = "/no/such/python"
+    with pytest.raises(ContextBroken, match=r"/no/such/python cannot be started: No such file"):
+        await local.manager.submit(make_job(tmp_path, context=PLAIN))
+
+
+async def test_a_request_that_cannot_be_read(managed, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        await managed().manager.submit(tmp_path / "jobs" / "absent" / "1")
+
+
+async def test_threads_of_a_context_are_noted_in_the_log(managed, tmp_path):
+    context = "import threading, time\n"
+    context += "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n" + PLAIN
+    local = managed()
+    attempt = make_job(tmp_path, context=context)
+    await local.do(attempt)
+    assert "threads" in local.logged[0]
+    assert values(attempt) == {"number": 1}
+
+
+async def test_new_interpreters_if_asked_for(managed, tmp_path):
+    local = managed()
+    local.mode = "fresh"
+    attempt = make_job(tmp_path, context=PLAIN)
+    await local.do(attempt)
+    assert entries(attempt, "claimed")[0].fields["mode"] == "fresh"
+
+
+async def test_idle_servers_end(managed, tmp_path):
+    local = managed(idle_seconds=0.3)
+    await local.do(make_job(tmp_path, "j1", context=PLAIN))
+    await eventually(lambda: not servers(tmp_path))
+    await local.do(make_job(tmp_path, "j2"))
+
+
+async def test_busy_servers_do_not_count_as_idle(managed, tmp_path):
+    local = managed(idle_seconds=0.1)
+    attempt = make_job(tmp_path, context=WAITING)
+    await local.manager.submit(attempt)
+    await eventually(lambda: times_started(attempt)["waits"])
+    (tmp_path / "other.py").write_text(PLAIN)
+    other = make_job(tmp_path, "other", context_path=tmp_path / "other.py")
+    await local.do(other)
+    await eventually(lambda: server_of(other) not in servers(tmp_path))
+    assert servers(tmp_path) == [server_of(attempt)]
+    (tmp_path / "go").touch()
+    await eventually(lambda: ended(attempt))
+
+
+async def test_there_are_no_more_servers_than_allowed(managed, tmp_path):
+    local = managed(max_servers=2)
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.py").write_text(PLAIN)
+        await local.do(make_job(tmp_path, name, context_path=tmp_path / f"{name}.py"))
+    await eventually(lambda: len(servers(tmp_path)) == 2)
+    remaining = servers(tmp_path)
+    assert server_of(tmp_path / "jobs" / "a" / "1") not in remaining
+
+
+async def test_a_job_is_stopped_with_all_its_processes(managed, tmp_path):
+    local = managed()
+    attempt = make_job(tmp_path, context=WAITING)
+    handle = await local.manager.submit(attempt)
+    await eventually(lambda: times_started(attempt)["waits"])
+    await local.manager.cancel(handle, "asked to")
+    await eventually(lambda: local.ends)
+    assert await local.state(attempt) == look_at(attempt, time.time())
+    assert ended(attempt) == {"status": "stopped", "reason": "asked to"}
+    assert processes.descendants(server_of(attempt)) == []
+
+
+async def test_jobs_outlive_the_manager_and_another_one_finds_them(managed, tmp_path):
+    first, second = managed(), managed()
+    attempt = make_job(tmp_path, context=WAITING)
+    handle = await first.manager.submit(attempt)
+    await eventually(lambda: times_started(attempt)["waits"])
+    await first.manager.close()
+    assert (await second.state(attempt)).state == "running"
+    (tmp_path / "go").touch()
+    await eventually(lambda: ended(attempt))
+    assert (await second.state(attempt)).state == "ended"
+    assert times_started(attempt) == {"first": 1, "waits": 1}
+    await eventually(lambda: not servers(tmp_path))
+    assert handle == str(attempt)
+
+
+async def test_a_job_of_an_earlier_manager_can_be_stopped(managed, tmp_path):
+    first, second = managed(), managed()
+    attempt = make_job(tmp_path, context=WAITING)
+    handle = await first.manager.submit(attempt)
+    await eventually(lambda: times_started(attempt)["waits"])
+    await first.manager.close()
+    await second.manager.cancel(handle, "no longer wanted")
+    await eventually(lambda: ended(attempt))
+    assert ended(attempt)["reason"] == "no longer wanted"
+    await eventually(lambda: not servers(tmp_path))
+
+
+async def test_a_killed_server_loses_its_jobs_and_leaves_no_process(managed, tmp_path):
+    local = managed()
+    attempt = make_job(tmp_path, context=WAITING)
+    await local.manager.submit(attempt)
+    await eventually(lambda: times_started(attempt)["waits"])
+    runner = entries(attempt, "runner")[0].fields["pid"]
+    await eventually(lambda: len(processes.session_members(runner)) == 2)
+    os.kill(server_of(attempt), signal.SIGKILL)
+    await eventually(lambda: local.ends == [("j1", 1)])
+    status = await local.state(attempt)
+    assert status.state == "lost"
+    assert str(server_of(attempt)) in status.reason
+    assert processes.session_members(runner) == []
+
+    (tmp_path / "go").touch()
+    again = make_job_again(attempt)
+    await local.manager.submit(again)
+    await eventually(lambda: ended(again))
+    assert times_started(again) == {"waits": 1}
+
+
+def make_job_again(attempt):
+    folder = attempt.parent / str(int(attempt.name) + 1)
+    folder.mkdir()
+    return folder
+
+
+async def test_a_killed_runner_costs_nothing(managed, tmp_path):
+    local = managed()
+    attempt = make_job(tmp_path, context=WAITING)
+    await local.manager.submit(attempt)
+    await eventually(lambda: times_started(attempt)["waits"])
+    (tmp_path / "go").touch()
+    os.kill(entries(attempt, "runner")[0].fields["pid"], signal.SIGKILL)
+    await eventually(lambda: ended(attempt))
+    assert values(attempt) == {"first": 1, "waits": 2}
+    assert (await local.state(attempt)).state == "ended"
+
+
+async def test_a_server_killed_while_idle_is_replaced(managed, tmp_path):
+    local = managed()
+    first = make_job(tmp_path, "j1", context=PLAIN)
+    await local.do(first)
+    os.kill(server_of(first), signal.SIGKILL)
+    await local.do(make_job(tmp_path, "j2"))
+    assert local.ends == [("j1", 1), ("j2", 1)]
+
+
+async def test_what_was_never_begun_is_lost_and_stays_so(managed, tmp_path):
+    local = managed()
+    attempt = make_job(tmp_path, context=PLAIN)
+    assert (await local.state(attempt)).state == "lost"
+    assert (await local.state(attempt)).state == "lost"
+    await local.manager.submit(attempt)
+    assert not entries(attempt)
+
+
+def test_revoking_wins_or_loses_against_a_claim(tmp_path):
+    free, taken = make_job(tmp_path, "j1"), make_job(tmp_path, "j2")
+    claim.make(taken, "fork")
+    assert revoke(free)
+    assert not revoke(free)
+    assert not revoke(taken)
+    assert claim.make(free, "fork") is None
+
+
+def test_a_claim_of_before_the_host_was_booted_is_lost(tmp_path):
+    attempt = make_job(tmp_path)
+    claim.make(attempt, "fork")
+    edit_claim(attempt, boot_id="earlier")
+    status = look_at(attempt, time.time())
+    assert (status.state, "was restarted" in status.reason) == ("lost", True)
+
+
+def test_a_claim_that_was_cut_off_is_lost(tmp_path):
+    attempt = make_job(tmp_path)
+    (attempt / "claim").write_text("")
+    assert look_at(attempt, time.time()).state == "lost"
+
+
+def test_a_job_on_another_host_is_at_work_until_its_time_is_well_over(tmp_path):
+    attempt = make_job(tmp_path, timeout=100)
+    made = claim.make(attempt, "fork")
+    edit_claim(attempt, host="max-exfl001")
+    assert look_at(attempt, made.time + 600) == look_at(attempt, made.time)
+    assert "max-exfl001" in look_at(attempt, made.time).reason
+    assert look_at(attempt, made.time + 1000).state == "lost"
+
+
+def edit_claim(attempt, **fields):
+    path = attempt / "claim"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_the_manager_loads_none_of_what_jobs_need():
+    program = "import sys, daemon.backends.local; print({'numpy', 'h5py'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()"
