@@ -25,6 +25,7 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEMPLATE = ROOT / "templates" / "context.py"
 BLOCK = re.compile(
     r"(?P<untested><!-- not run by the tests: .+? -->\n)?"
     r"^```(?P<language>bash|python)\n(?P<text>.*?)^```$",
@@ -73,7 +74,9 @@ def test_what_a_page_says_works(page: Path, database: Path, tmp_path: Path) -> N
     begin = f'cd "{tmp_path}"\nset -euxo pipefail\n'
     if "runtable init" not in script_of(page):  # the page is about a folder that is there
         database.mkdir(parents=True)
-        begin += f'cd "{database}"\ntouch context.py\nruntable proposal 1234\n'
+        starter = "" if "@Variable" in script_of(page) else TEMPLATE.read_text()
+        (database / "context.py").write_text(starter)
+        begin += f'cd "{database}"\nruntable proposal 1234\n'
     script = begin + script_of(page).replace(DATA_ROOT, str(tmp_path / "exp"))
     environment = {
         **os.environ,
