@@ -39,7 +39,7 @@ def command(directory: str | None, state: str | None, limit: int) -> None:
         click.echo(f"No jobs in state {state}." if state else "No jobs so far.")
         return
     print_table(
-        ["job", "run", "data", "state", "try", "source", "started", "took", "reason"],
+        ["job", "run", "data", "state", "try", "started", "took", "reason"],
         [
             [
                 job["id"],
@@ -47,7 +47,6 @@ def command(directory: str | None, state: str | None, limit: int) -> None:
                 job["data"],
                 job["state"],
                 job["attempt"],
-                job["source"],
                 local_time(job["started"]),
                 _duration(job["started"], job["ended"]),
                 job["reason"] or job["waiting_reason"],

@@ -1,10 +1,19 @@
 """How commands show things: tables, times and lists, for people and for pipes."""
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import zip_longest
 
 import click
+
+GAP = "  "
+WIDEST = 20
+"""A column between the first and the last one that is wider than this is folded in a terminal."""
+NARROWEST = 24
+"""With less room than this, the last column of a table goes below its row in a terminal."""
 
 
 def local_time(seconds: float | None) -> str:
@@ -20,31 +29,40 @@ def plural(number: int, noun: str) -> str:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print `rows` below `headers`: wrapped to a terminal's width, one line per row in a pipe."""
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_wrapped(headers, texts)
-    else:
-        _print_lines(headers, texts)
+    """Print `rows` below `headers`: fitted to a terminal's width, one line per row in a pipe."""
+    texts = [[_one_line(cell) for cell in row] for row in [headers, *rows]]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for number, line in enumerate(table_lines(texts, width)):
+        click.secho(line, bold=True if number == 0 else None)
 
 
-def _print_wrapped(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def table_lines(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """`rows` of equal length in columns, within `width` characters (None: one line per row)."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width is None:
+        return [_joined(row, widths) for row in rows]
+    widths[1:-1] = [min(each, WIDEST) for each in widths[1:-1]]
+    room = width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)
+    if room >= min(NARROWEST, widths[-1]):
+        widths[-1] = room
+        return [line for row in rows for line in _folded(row, widths)]
+    lines = _folded(rows[0][:-1], widths)
+    for row in rows[1:]:
+        lines += _folded(row[:-1], widths)
+        lines += textwrap.wrap(row[-1], width - 4, initial_indent="    ", subsequent_indent="    ")
+    return lines
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, header in enumerate(headers):
-        table.add_column(header, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+
+def _one_line(cell: object) -> str:
+    return "" if cell is None else " ".join(str(cell).split())
 
 
-def _print_lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    lines = [list(headers), *([" ".join(cell.split()) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+def _folded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """The lines of one row, each cell within its column's width."""
+    cells = [textwrap.wrap(cell, width) for cell, width in zip(row, widths, strict=False)]
+    return [_joined(line, widths) for line in zip_longest(*cells, fillvalue="")]
+
+
+def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=False))
+    return GAP.join(padded).rstrip()

@@ -117,24 +117,33 @@ def view(tally: Tally) -> Iterator[View]:
         yield Lines()
 
 
-class Lines:
-    """Says each job once when it ends, and once what it waits for."""
+class Waits:
+    """Says what jobs wait for, each reason once, and nothing else."""
 
     def __init__(self) -> None:
         """Begin with nothing said."""
         self._said: set[str] = set()
 
     def update(self, job: Job) -> None:
-        """Say what is new about `job`, if it is worth a line."""
-        if job.ended:
-            self._say(job_line(job))
-        elif job.state == "queued" and job.reason:
+        """Say what `job` waits for, if it does."""
+        if job.state == "queued" and job.reason:
             self._say(f"waiting: {job.reason}")
 
     def _say(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
             click.echo(line, err=True)
+
+
+class Lines(Waits):
+    """Says each job once when it ends, and what jobs wait for."""
+
+    def update(self, job: Job) -> None:
+        """Say what is new about `job`, if it is worth a line."""
+        if job.ended:
+            self._say(job_line(job))
+        else:
+            super().update(job)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import click
 
 from daemon.cli.folder import connect, database_folder, in_option, program
 from daemon.cli.output import plural
-from daemon.cli.progress import Lines, Tally, View, view
+from daemon.cli.progress import Tally, View, Waits, job_line, view
 from daemon.cli.runs import format_runs, parse_runs
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
@@ -111,11 +111,13 @@ def _show_each(
     from daemon.cli.log_tail import shown
 
     proposal = service.call("settings")["rows"].get("proposal")
-    lines = Lines()
+    waits = Waits()
     for run in runs:
         with shown(folder / "process_logs" / f"r{run}-p{proposal}.out"):
             jobs = _submit(service, {**request, "runs": [run]}, tally)
-            _follow(service, jobs, tally, lines)
+            _follow(service, jobs, tally, waits)
+        for job in jobs:
+            click.echo(job_line(tally.jobs[job]), err=True)
 
 
 def _submit(service: "Connection", request: dict[str, Any], tally: Tally) -> list[str]:
@@ -143,7 +145,7 @@ def _say_interrupted(service: "Connection", tally: Tally) -> None:
         how_far = f"`{program()} jobs` shows how far it is"
         click.echo(f"The daemon goes on with {left}; {how_far}", err=True)
     else:
-        click.echo(f"Stopping, without {left}", err=True)
+        click.echo(f"Stopping; queued for the next daemon or reprocess: {left}", err=True)
 
 
 def _name_runs(runs: Sequence[int]) -> str:

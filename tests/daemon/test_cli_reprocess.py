@@ -144,7 +144,10 @@ def test_no_wait_needs_a_daemon(cli: Run, cli_service: FakeService) -> None:
 
 @pytest.mark.parametrize(
     ("daemon", "words"),
-    [(HOLDER, "The daemon goes on with run 2"), (None, "Stopping, without run 2")],
+    [
+        (HOLDER, "The daemon goes on with run 2"),
+        (None, "Stopping; queued for the next daemon or reprocess: run 2"),
+    ],
 )
 def test_ctrl_c(cli: Run, cli_service: FakeService, daemon: Holder | None, words: str) -> None:
     cli_service.daemon = daemon
@@ -179,6 +182,7 @@ def test_foreground_shows_the_output_of_one_run_after_the_other(
     answer = cli("reprocess", "1-2", "--foreground")
     assert answer.exit_code == 0
     assert answer.stdout == "hello from run 1\nhello from run 2\nProcessed 2 of 2 runs\n"
+    assert answer.stderr.startswith("run 1: finished, 2 variables, 1 skipped\n")
     asked = [arguments for op, arguments in cli_service.asked if op == "reprocess"]
     assert [(each["runs"], each["fresh"]) for each in asked] == [([1], True), ([2], True)]
 
