@@ -79,18 +79,12 @@ def write_fragment(
         write_summary(file, name, prepared.summary)
 
 
-def combine(
-    target: Path,
-    results: Sequence[Result],
-    *,
-    start_time: float | None,
-    summaries: Mapping[str, Summary] | None = None,
-) -> Path | None:
+def combine(target: Path, results: Sequence[Result], *, start_time: float | None) -> Path | None:
     """Publish a run file with these results in place of `target`, which need not exist.
 
-    What the old file holds of these variables is replaced, everything else is taken over;
-    `summaries` replaces summaries alone. `start_time` is in seconds since the epoch; None keeps the
-    old one. The new file is on disk when this returns. Of two results of one name the later counts.
+    What the old file holds of these variables is replaced, everything else is taken over.
+    `start_time` is in seconds since the epoch; None keeps the old one. The new file is on disk when
+    this returns. Of two results of one name the later counts.
 
     An old file that cannot be read is kept as `<name>.unreadable-<n>`, and that path returned.
     Raises BrokenFragmentError, or OSError when the new file cannot be written; the old one is then
@@ -108,10 +102,6 @@ def combine(
         damaged = _copy_old(target, new, replaced, ids)
         for result in newest.values():
             _add(new, result, ids)
-        for name, summary in (summaries or {}).items():
-            if name in new[".reduced"]:
-                del new[".reduced"][name]
-            write_summary(new, name, summary)
         if start_time is not None:
             new[f".reduced/{START_TIME}"] = start_time
             new[f"{START_TIME}/data"] = start_time

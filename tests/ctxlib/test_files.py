@@ -298,15 +298,6 @@ def test_a_file_of_the_peer_keeps_what_is_not_ours(run_file):
         assert set(file[".reduced"]) == {"old", "start_time", "x"}
 
 
-def test_summaries_can_be_replaced_alone(run_file):
-    publish(run_file, {"x": np.eye(3), "y": 1})
-    combine(run_file, [], start_time=None, summaries={"x": Summary(7, attributes={"units": "m"})})
-    with RunFile(run_file) as file:
-        assert file.summary("x") == Summary(7, attributes={"units": "m"})
-        assert file.read("x").shape == (3, 3)
-        assert file.summary("y").value == 1
-
-
 # ---------------------------------------------------------------- faults
 
 
