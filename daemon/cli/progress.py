@@ -92,10 +92,15 @@ class Tally:
 
 
 def job_line(job: Job) -> str:
-    """One line on a job that ended: "run 42: finished, 12 variables, 1 failed"."""
+    """One line on a job that ended: "run 42: finished, 12 variables, 1 failed".
+
+    Who began to follow when the job was over knows of no variables, and so says nothing of them.
+    """
     if job.state != "finished":
         return f"run {job.run}: {job.state}: {job.reason or 'no reason was given'}"
-    parts = [f"run {job.run}: finished", plural(len(job.results), "variable")]
+    parts = [f"run {job.run}: finished"]
+    if job.results:
+        parts.append(plural(len(job.results), "variable"))
     parts += [f"{job.count(kind)} {kind}" for kind in ("failed", "skipped") if job.count(kind)]
     return ", ".join(parts)
 

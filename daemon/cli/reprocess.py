@@ -145,7 +145,11 @@ def _say_interrupted(service: "Connection", tally: Tally) -> None:
         how_far = f"`{program()} jobs` shows how far it is"
         click.echo(f"The daemon goes on with {left}; {how_far}", err=True)
     else:
-        click.echo(f"Stopping; queued for the next daemon or reprocess: {left}", err=True)
+        click.echo(
+            f"Stopping after what has begun; the rest of {left} stays queued for the next "
+            "daemon or reprocess",
+            err=True,
+        )
 
 
 def _name_runs(runs: Sequence[int]) -> str:

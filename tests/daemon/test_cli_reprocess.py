@@ -49,7 +49,7 @@ def test_all_goes_well(cli: Run, cli_service: FakeService) -> None:
     assert answer.exit_code == 0
     assert answer.stderr.splitlines() == [
         "run 1: finished, 2 variables, 1 skipped",
-        "run 2: finished, 0 variables",
+        "run 2: finished",
     ]
     assert answer.stdout == "Processed 2 of 2 runs\n"
     assert cli_service.asked == [
@@ -146,7 +146,7 @@ def test_no_wait_needs_a_daemon(cli: Run, cli_service: FakeService) -> None:
     ("daemon", "words"),
     [
         (HOLDER, "The daemon goes on with run 2"),
-        (None, "Stopping; queued for the next daemon or reprocess: run 2"),
+        (None, "the rest of run 2 stays queued"),
     ],
 )
 def test_ctrl_c(cli: Run, cli_service: FakeService, daemon: Holder | None, words: str) -> None:
