@@ -36,16 +36,20 @@ class Finisher:
         self.tasks.add(task)
         task.add_done_callback(lambda done: self._forget(run, done))
 
-    async def clean(self) -> None:
+    async def keep_clean(self) -> None:
         """Remove fragments that nobody needs any more, for ever; once before all else."""
         while True:
-            try:
-                await self._clean_once()
-            except Exception:
-                self._outside.log.exception("fragments could not be removed")
+            await self.clean()
             await self._cleaning.wait()
             await asyncio.sleep(CLEAN_SECONDS)
             self._cleaning.clear()
+
+    async def clean(self) -> None:
+        """Remove the fragments that nobody needs any more."""
+        try:
+            await self._clean()
+        except Exception:
+            self._outside.log.exception("fragments could not be removed")
 
     def _forget(self, run: tuple[int, int], task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -88,7 +92,7 @@ class Finisher:
             return [], f"what {', '.join(lost)} returned did not survive, twice; reprocess the run"
         return lost, ""
 
-    async def _clean_once(self) -> None:
+    async def _clean(self) -> None:
         removed = []
         for job in await self._queue.to_clean():
             try:

@@ -109,7 +109,7 @@ class Scheduler:
             self._finisher.add(job)
         await recovery.recover()
         # What takes work comes first, for `stop` to end it first.
-        parts = (self._intake.run, self._dispatcher.run, self._poll, self._finisher.clean)
+        parts = (self._intake.run, self._dispatcher.run, self._poll, self._finisher.keep_clean)
         self._tasks = [asyncio.create_task(part()) for part in parts]
 
     async def stop(self, grace: float | None = None) -> None:
@@ -132,6 +132,8 @@ class Scheduler:
             await asyncio.wait(finishing, timeout=left)
             await _cancel(finishing)
         await _cancel(others)
+        if others:
+            await self._finisher.clean()
         self._tasks = []
 
     async def submit(self, works: Sequence[Work]) -> list[Job]:

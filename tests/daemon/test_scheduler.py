@@ -197,7 +197,7 @@ class Bench:
     async def settled(self, job_id):
         for _ in range(4000):
             job = await self.queue.get(job_id)
-            if job.settled:
+            if job.settled and job.update() in self.updates:  # stored, then told
                 return job
             await asyncio.sleep(0.005)
         raise AssertionError(f"{job} has not settled")
@@ -758,6 +758,16 @@ async def test_stop_gives_running_jobs_their_grace(bench):
     await asyncio.wait_for(stopping, 10)
     assert (await bench.queue.get(job_id)).settled
     assert (await bench.queue.get(other.id)).state is State.QUEUED
+
+
+async def test_stop_leaves_no_fragments_that_nobody_needs(bench, monkeypatch):
+    monkeypatch.setattr(finisher, "CLEAN_SECONDS", 60.0)
+    bench.manager.play = whole
+    await bench.start()
+    job = await bench.settled(await bench.submit())
+    assert bench.fragments(job.id)
+    await bench.scheduler.stop()
+    assert not bench.fragments(job.id)
 
 
 async def test_stop_leaves_what_takes_longer(bench):
