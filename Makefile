@@ -21,10 +21,10 @@ help:
 	@echo "make clean      remove what the above made; stops the demo"
 
 demo: $(INSTALLED)
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/run_demo.py
 
 demo-stop: $(INSTALLED)
-	@$(BIN)/python examples/demo.py stop
+	@$(BIN)/python examples/run_demo.py stop
 
 test: $(INSTALLED) $(PEER)
 	$(BIN)/python -m pytest
@@ -45,7 +45,7 @@ bench: $(INSTALLED) $(PEER)
 	$(BIN)/python -m benchmarks
 
 clean:
-	@if [ -d demo ]; then $(BIN)/python examples/demo.py stop; fi
+	@if [ -d demo ]; then $(BIN)/python examples/run_demo.py stop; fi
 	rm -rf demo build dist docs/_build *.egg-info .venv .venv-peer .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
