@@ -19,12 +19,9 @@ def trendline(y: npt.NDArray[Any], x: npt.NDArray[Any] | None = None) -> npt.NDA
     """
     values = as_numbers(y)
     kept = _extremes(values)
-    positions = np.arange(len(y)) if x is None else x
-    if kept is not None:
-        values, positions = values[kept], positions[kept]
-    line = np.empty((2, len(values)))
-    line[0] = as_numbers(positions)
-    line[1] = values
+    line = np.empty((2, len(kept)))
+    line[0] = kept if x is None else as_numbers(x[kept])
+    line[1] = values[kept]
     return line
 
 
@@ -37,10 +34,10 @@ def as_numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.abs(values) if values.dtype.kind == "c" else values
 
 
-def _extremes(values: npt.NDArray[Any]) -> npt.NDArray[np.intp] | None:
-    """Positions of the smallest and largest value of each bucket; None: all of them fit."""
+def _extremes(values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Positions of the smallest and largest value of each bucket, or of all where they fit."""
     if len(values) <= POINTS:
-        return None
+        return np.arange(len(values))
     size = -(-len(values) // (POINTS // 2))
     full = len(values) // size
     starts = np.arange(full) * size
