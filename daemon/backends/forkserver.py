@@ -42,8 +42,9 @@ class ForkServer:
     """One fork server process.
 
     `usable` tells whether it takes jobs, `busy` whether it has some, `last_used` when it was last
-    given one (monotonic seconds). `on_end(server, handles)` is called with attempts that have ended
-    or that the process was lost with. After `idle_seconds` without a job it is retired.
+    given one (monotonic seconds); `listening` is done once the process is gone. `on_end(server,
+    handles)` is called with attempts that have ended or that the process was lost with. After
+    `idle_seconds` without a job it is retired.
     """
 
     def __init__(
@@ -99,13 +100,13 @@ class ForkServer:
         try:
             line = await asyncio.wait_for(self._read_line(), load_limit)
         except TimeoutError:
-            self._abandon()
+            await self._abandon()
             raise _broken(
                 f"the context file was not loaded within {load_limit:g} s",
                 "take what takes long out of its top level, into a variable",
             ) from None
         except asyncio.CancelledError:
-            self._abandon()
+            await self._abandon()
             raise
         await self._greet(line)
 
@@ -114,10 +115,10 @@ class ForkServer:
         if "ready" in message:
             self.note = message["ready"]["note"]
             self.usable = True
-            self._listening = self._loop.create_task(self._listen())
+            self.listening = self._loop.create_task(self._listen())
             self._start_idling()
             return
-        self._writer.close()
+        await self._hang_up()
         if "broken" in message:
             raise ContextBroken(message["broken"])
         code = await self._exit
@@ -156,18 +157,24 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 self._writer.write_eof()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of it without listening any more; its jobs go on and it exits after them."""
         self.usable = False
         if self._idle is not None:
             self._idle.cancel()
-        self._listening.cancel()
+        self.listening.cancel()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     async def _listen(self) -> None:
         while (line := await self._read_line()).endswith(b"\n"):
             self._hear(json.loads(line))
         self._lose()
+        await self._hang_up()
 
     async def _read_line(self) -> bytes:
         try:
@@ -195,7 +202,6 @@ class ForkServer:
         self.usable = False
         if self._idle is not None:
             self._idle.cancel()
-        self._writer.close()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result(("gone", ""))
@@ -245,13 +251,13 @@ class ForkServer:
         if not self._exit.done():
             self._exit.set_result(code)
 
-    def _abandon(self) -> None:
+    async def _abandon(self) -> None:
         """End the process while it loads the context, and what the context has started."""
-        self._writer.close()
         pid = self._process.pid
         started = processes.descendants(pid)
         processes.kill_until_gone(lambda: processes.session_members(pid))
         processes.signal_all(started, signal.SIGKILL)
+        await self._hang_up()
 
 
 def _broken(message: str, mend: str) -> ContextBroken:

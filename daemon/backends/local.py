@@ -55,7 +55,8 @@ class LocalManager:
         self._terminal = terminal
         self._servers: dict[ServerKey, ForkServer] = {}
         self._starting: dict[ServerKey, asyncio.Lock] = {}
-        # Servers by attempt: one that was replaced still has its last jobs.
+        # Those that were replaced still have their last jobs.
+        self._living: set[ForkServer] = set()
         self._at_work: dict[str, ForkServer] = {}
         self._wake: tuple[socket.socket, socket.socket] | None = None
 
@@ -99,15 +100,14 @@ class LocalManager:
         """Ask for the end of an attempt; whoever watches it ends all its processes."""
         # A server that was retired, or that an earlier daemon started, hears nobody. It looks here
         # once a second.
-        await asyncio.to_thread((Path(handle) / claim.STOP_FILE).write_text, reason)
+        await asyncio.to_thread(request_stop, Path(handle), reason)
         server = self._at_work.get(handle)
         if server is not None:
             server.send({"cancel": handle, "reason": reason})
 
     async def close(self) -> None:
         """Let go of all servers; each ends with its last job."""
-        for server in {*self._servers.values(), *self._at_work.values()}:
-            server.close()
+        await asyncio.gather(*(server.close() for server in self._living))
         self._servers.clear()
         self._at_work.clear()
         if self._wake is not None:
@@ -137,6 +137,8 @@ class LocalManager:
             if server.note:
                 self._log(f"{key.context}: {server.note}")
             self._servers[key] = server
+            self._living.add(server)
+            server.listening.add_done_callback(lambda _: self._living.discard(server))
             return server
 
     def _make_room(self) -> None:
@@ -173,6 +175,11 @@ class LocalManager:
                 jobs[reading.recv(4096).decode()] = None
         for job in jobs:
             self._on_wake(job)
+
+
+def request_stop(attempt_dir: Path, reason: str) -> None:
+    """Ask whoever watches the attempt, on whatever host, to end it with all its processes."""
+    (attempt_dir / claim.STOP_FILE).write_text(reason)
 
 
 def revoke(attempt_dir: Path) -> bool:

@@ -372,8 +372,8 @@ def test_a_killed_runner_is_replaced_and_nothing_done_twice(serve, tmp_path):
     attempt = make_job(tmp_path)
     client.start(attempt)
     wait_until(lambda: waiting(attempt))
-    (tmp_path / "go").touch()
     os.kill(entries(attempt, "runner")[0].fields["pid"], signal.SIGKILL)
+    (tmp_path / "go").touch()
     assert client.receive()["status"] == "finished"
     assert times_started(attempt)["first"] == 1
     assert values(attempt) == {"first": 1, "waits": 2}

@@ -328,8 +328,8 @@ async def test_a_killed_runner_costs_nothing(managed, tmp_path):
     attempt = make_job(tmp_path, context=WAITING)
     await local.manager.submit(attempt)
     await eventually(lambda: times_started(attempt)["waits"])
-    (tmp_path / "go").touch()
     os.kill(entries(attempt, "runner")[0].fields["pid"], signal.SIGKILL)
+    (tmp_path / "go").touch()
     await eventually(lambda: ended(attempt))
     assert values(attempt) == {"first": 1, "waits": 2}
     assert (await local.state(attempt)).state == "ended"
