@@ -85,7 +85,7 @@ class Demo:
     def runtable(self, *words: str) -> None:
         """Run the command line with `words`, and show both command and answer."""
         self.say("$ runtable " + " ".join(shorten(word) for word in words), style="bold")
-        command = [sys.executable, "-m", "daemon.cli", *words]
+        command = [str(Path(sys.executable).with_name("runtable")), *words]
         done = subprocess.run(command, capture_output=True, text=True)
         for line in (done.stdout + done.stderr).splitlines():
             self.show(f"         {shorten(line)}")
