@@ -18,21 +18,14 @@ import h5py
 
 from ctxlib import scales
 from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, write_data, write_preview, write_summary
-from ctxlib.plain import decode_plain, encode_plain
+from ctxlib.plain import decode_plain
 from ctxlib.publish import published_as, remove_leftovers
 from ctxlib.runfile import RunFile, open_file
-from ctxlib.summaries import Prepared, Summary
+from ctxlib.summaries import Prepared
+from ctxlib.summary import Summary
 from ctxlib.text import storable_text
 
-__all__ = [
-    "BrokenFragmentError",
-    "Result",
-    "RunFile",
-    "combine",
-    "decode_plain",
-    "encode_plain",
-    "write_fragment",
-]
+__all__ = ["BrokenFragmentError", "Result", "RunFile", "combine", "write_fragment"]
 
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for damaged files
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctxlib.summary import PLOTLY_PLACEHOLDER as PLOTLY_PLACEHOLDER
+
 THUMBNAIL_SIZE = 300  # pixels of the longer side
 _SHORTEST_SIDE = 75  # a 4 x 1000 array would otherwise be a line that nobody can see
 _MISSING = 255  # palette index of NaN and infinity, transparent
@@ -137,14 +139,3 @@ def _colour_indices(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     places = (known - low) / (high - low) if high > low else np.zeros_like(known)
     indices[finite] = (places.clip(0, 1) * (_MISSING - 1)).astype(np.uint8)
     return indices
-
-
-def _plotly_placeholder() -> bytes:
-    picture = np.zeros((36, 48), dtype=np.uint8)
-    for left, top in ((8, 20), (20, 8), (32, 14)):
-        picture[top:32, left : left + 8] = 1
-    return encode_png(picture, palette=np.array([[240, 240, 240], [160, 160, 160]], dtype=np.uint8))
-
-
-PLOTLY_PLACEHOLDER = _plotly_placeholder()
-"""PNG that stands for a Plotly figure until the picture process has drawn its thumbnail."""

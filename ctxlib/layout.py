@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ctxlib import netcdf
-from ctxlib.summaries import Summary
+from ctxlib.summary import Summary
 from ctxlib.text import storable_text
 
 HIDDEN = (".reduced", ".preview", ".errors")

@@ -225,9 +225,10 @@ def _read_values(array: h5py.Dataset) -> npt.NDArray[Any]:
 
 
 def _timedelta_coder() -> Any:
-    # By units alone, lengths of time and plain numbers that are in seconds look the same.
-    from xarray import coders
+    """Decode lengths of time by their stated type: by units alone, plain seconds look the same."""
+    import xarray as xr
 
-    if hasattr(coders, "CFTimedeltaCoder"):
-        return coders.CFTimedeltaCoder(decode_via_units=False)
-    return False
+    try:
+        return xr.coders.CFTimedeltaCoder(decode_via_units=False)
+    except (AttributeError, TypeError):
+        return None  # before xarray 2025.7 units are all there is

@@ -12,7 +12,7 @@ import h5py
 
 from ctxlib.errors import nearest
 from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, read_object, read_summary
-from ctxlib.summaries import Summary
+from ctxlib.summary import Summary
 
 
 def open_file(path: Path) -> h5py.File:

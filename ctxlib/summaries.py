@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ctxlib.cell import Cell
-from ctxlib.images import PLOTLY_PLACEHOLDER, array_thumbnail, picture_thumbnail
+from ctxlib.images import array_thumbnail, picture_thumbnail
 from ctxlib.normalise import normalise
+from ctxlib.summary import PLOTLY_PLACEHOLDER
+from ctxlib.summary import Summary as Summary
 from ctxlib.text import storable_text
 from ctxlib.trendline import as_numbers, trendline
 
@@ -22,45 +23,6 @@ _LARGEST_NUMBER_IN_SQLITE = 2**63 - 1
 _MOST_SUMMARY_ITEMS = 1000  # a function like cumsum would put the whole result into the table
 
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the table shows for one variable of one run.
-
-    `value` is of Python's own types and fits into SQLite. Bytes are PNG (type None), two
-    little-endian doubles (`complex`) or a `.npy` file (`trendline`: float64 of shape (2, n), x
-    above y; `numpy`: any other); a `timestamp` is in seconds since the epoch. `method` is the NumPy
-    function that made the value; `max_diff` is by how much the data varied. `attributes` may have
-    `units`, `bold` and `background` (three integers from 0 to 255).
-    """
-
-    value: int | float | bool | str | bytes | None = None
-    type: str | None = None
-    method: str | None = None
-    max_diff: float | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, object]:
-        """Give the summary as a JSON object without non-finite numbers."""
-        return {
-            "value": _value_to_json(self.value),
-            "type": self.type,
-            "method": self.method,
-            "max_diff": _value_to_json(self.max_diff),
-            "attributes": self.attributes,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Summary:
-        """Read what `to_json` gave."""
-        return cls(
-            value=_value_from_json(data["value"]),
-            type=data["type"],
-            method=data["method"],
-            max_diff=_value_from_json(data["max_diff"]),
-            attributes=dict(data["attributes"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -231,17 +193,3 @@ def _max_diff(data: Any, objtype: str | None) -> float | None:
     # As Python numbers, in which differences of large integers do not wrap around.
     difference = abs(high.item() - low.item()) if np.isfinite(high) and np.isfinite(low) else np.nan
     return None if np.isnan(difference) else float(difference)
-
-
-def _value_to_json(value: int | float | str | bytes | None) -> object:
-    if isinstance(value, bytes):
-        return {"base64": base64.b64encode(value).decode("ascii")}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    return value
-
-
-def _value_from_json(data: Any) -> Any:
-    if isinstance(data, dict):
-        return base64.b64decode(data["base64"]) if "base64" in data else float(data["float"])
-    return data

@@ -22,12 +22,11 @@ from ctxlib.files import (
     Result,
     RunFile,
     combine,
-    decode_plain,
-    encode_plain,
     write_fragment,
 )
-from ctxlib.images import PLOTLY_PLACEHOLDER
-from ctxlib.summaries import Summary, prepare
+from ctxlib.plain import decode_plain, encode_plain
+from ctxlib.summaries import prepare
+from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 
 mpl.use("Agg")
 

@@ -18,8 +18,9 @@ from PIL import Image
 
 from ctxlib import Cell
 from ctxlib.errors import UnsavableError
-from ctxlib.images import PLOTLY_PLACEHOLDER, array_thumbnail, picture_thumbnail
-from ctxlib.summaries import Summary, prepare
+from ctxlib.images import array_thumbnail, picture_thumbnail
+from ctxlib.summaries import prepare
+from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 from ctxlib.trendline import trendline
 
 mpl.use("Agg")

@@ -16,7 +16,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ctxlib import Cell
-from ctxlib.files import Result, RunFile, combine, encode_plain, write_fragment
+from ctxlib.files import Result, RunFile, combine, write_fragment
+from ctxlib.plain import encode_plain
 from ctxlib.summaries import prepare
 from daemon.store.rows import CellValue
 from daemon.store.table import RunsTable
