@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ class _Run:
     attempt_dir: Path
     n: int
     journal: JournalWriter
+    pid: int = field(default_factory=os.getpid)
 
     def go(self, loaded: Loaded | None) -> int:
         """Load, plan, open, evaluate; 1 when one of the first three did not work."""
@@ -143,6 +144,9 @@ class _Run:
         return 0
 
     def _write(self, kind: str, **fields: object) -> None:
+        if os.getpid() != self.pid:
+            # A variable forked and its child came back from it; one process does the job.
+            os._exit(0)
         try:
             self.journal.write(kind, **fields)
         except OSError as error:

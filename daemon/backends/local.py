@@ -192,7 +192,7 @@ def look_at(attempt_dir: Path, now: float) -> Status:
 
     What is lost leaves no process behind, and one that nobody has claimed cannot be started late.
     """
-    entries = JournalReader(attempt_dir).read()
+    entries = JournalReader(attempt_dir).read_watcher()
     ended = next((entry for entry in entries if entry.kind == "ended"), None)
     if ended is not None:
         return Status("ended", ended.fields["reason"])
@@ -212,7 +212,7 @@ def look_at(attempt_dir: Path, now: float) -> Status:
         return Status("lost", f"{made.host} was restarted")
     _end_remains(entries)
     # It may have ended the job, and itself, between the two looks.
-    if any(entry.kind == "ended" for entry in JournalReader(attempt_dir).read()):
+    if any(entry.kind == "ended" for entry in JournalReader(attempt_dir).read_watcher()):
         return look_at(attempt_dir, now)
     return Status("lost", f"its process {made.pid} is gone")
 

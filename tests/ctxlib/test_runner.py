@@ -325,6 +325,25 @@ def test_a_genuine_run_is_given_to_the_variables(tmp_path, example_proposal):
     assert values(attempt) == {"trains": 64, "corrected": "float32"}
 
 
+def test_a_variable_that_forks_is_still_computed_by_one_process(tmp_path):
+    context = """
+    import os
+    from damnit_ctx import Variable
+
+    @Variable()
+    def forks(run):
+        return os.fork() > 0
+
+    @Variable()
+    def after(run):
+        return 1
+    """
+    attempt = make_job(tmp_path, context=context)
+    run(attempt)
+    assert [e.kind for e in entries(attempt)].count("finished") == 2
+    assert values(attempt) == {"forks": True, "after": 1}
+
+
 def test_a_runner_without_its_watching_process_does_nothing(tmp_path):
     attempt = make_job(tmp_path, context=CONTEXT)
     assert "not claimed" in run_unclaimed(attempt)
