@@ -41,7 +41,7 @@ class FolderLock:
 
     def acquire(self, role: Role, now: float) -> bool:
         """Take the lock for `role` if it is free; `now` (seconds since the epoch) is noted."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = self._open()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,6 +52,16 @@ class FolderLock:
         os.pwrite(fd, json.dumps(asdict(holder)).encode(), 0)
         self._fd = fd
         return True
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            fd = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o660)
+        except FileExistsError:
+            return os.open(self._path, flags)
+        # Whatever the umask is here: colleagues who may use the folder have to take turns.
+        os.fchmod(fd, 0o660)
+        return fd
 
     def holder(self) -> Holder | None:
         """Who wrote itself into the file last; None when nobody has, or just now."""

@@ -232,6 +232,7 @@ def _run(program: str, folder: Path, *words: str) -> None:
     """Run supervisord or supervisorctl of this very environment with the folder's file."""
     command = [
         sys.executable,
+        "-P",  # the folder is the user's, and may have modules with names of ours
         "-m",
         f"supervisor.{program}",
         "-c",

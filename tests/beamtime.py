@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers import wait_until
 
-RUNTABLE = [sys.executable, "-m", "daemon.cli"]
+RUNTABLE = [sys.executable, "-P", "-m", "daemon.cli"]
 
 
 class Beamtime:
@@ -53,6 +53,12 @@ class Beamtime:
 
     def listen(self) -> subprocess.Popen[bytes]:
         """Start a daemon and wait until it answers."""
+        process = self.start_daemon()
+        wait_until(lambda: self._answers(process))
+        return process
+
+    def start_daemon(self) -> subprocess.Popen[bytes]:
+        """Start a daemon that waits for its turn, as under Supervisor."""
         log = (self.path / "listen.out").open("ab")
         process = subprocess.Popen(
             [*RUNTABLE, "listen", str(self.folder)],
@@ -63,7 +69,6 @@ class Beamtime:
         )
         log.close()
         self._daemons.append(process)
-        wait_until(lambda: self._answers(process))
         return process
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:

@@ -49,10 +49,10 @@ def _daemonize(folder: Path) -> None:
                 f"see `{program()} status {folder}`"
             )
         settings = Settings.from_rows(service.call("settings")["rows"])
+    # -P: it runs in the folder, which is the user's and may have modules with names of ours.
+    program_line = [sys.executable, "-P", "-m", "daemon.cli", "listen", str(folder)]
     try:
-        configuration = supervisor.render(
-            folder, settings, [sys.executable, "-m", "daemon.cli", "listen", str(folder)]
-        )
+        configuration = supervisor.render(folder, settings, program_line)
         supervisor.start(folder)
     except supervisor.SupervisorError as error:
         raise click.ClickException(str(error)) from error

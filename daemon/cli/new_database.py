@@ -1,6 +1,7 @@
 """Make a database folder from nothing: table, context file, and the runs that are there already."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from daemon.database import Database, SchemaError
 from daemon.events.filesystem import present_events
 from daemon.lock import FolderLock
 from daemon.service import Service
+from daemon.settings import Settings
 from daemon.store.likeness import Likeness, UnusableError, read_likeness, write_likeness
 from daemon.store.table import RunsTable
 
@@ -29,6 +31,7 @@ def make_database(
         likeness = None if like is None else read_likeness(like / DATABASE)
     except UnusableError as error:
         raise click.ClickException(str(error)) from error
+    os.umask(Settings().umask)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(folder)
     if not lock.acquire("command", time.time()):
