@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import h5py
@@ -74,16 +73,11 @@ class _Sink(io.RawIOBase):
         self._size = 0
         self._error: OSError | None = None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         os.close(self._fd)
         self.close()
         if self._error is not None:
-            raise self._error from error
+            raise self._error
 
     def sync(self) -> None:
         """Have the content on disk when this returns."""
