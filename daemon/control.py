@@ -14,6 +14,7 @@ import contextlib
 import inspect
 import json
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -29,11 +30,18 @@ BUSY_SECONDS = 1.0
 SILENCE_SECONDS = 10.0
 """A server that says nothing for so long, not even that it is busy, is taken for dead."""
 
+LOOK_MILLISECONDS = 250
+"""How often a waiting client looks whether the server is still the one it asked."""
+
 Handler = Callable[..., Awaitable[Any] | AsyncIterator[dict[str, Any]]]
 
 
 class ServiceError(Exception):
     """A request could not be fulfilled; the text says why and what to do, for the one who asked."""
+
+
+class GoneError(ServiceError):
+    """Whoever was asked is not there any more, or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -226,9 +234,20 @@ async def _say_busy(send: Callable[..., Awaitable[None]], number: Any) -> None:
 class ControlClient:
     """Speaks to the server of a folder; for programs that block, such as commands."""
 
-    def __init__(self, endpoint: Endpoint, *, silence: float = SILENCE_SECONDS) -> None:
-        """Connect to `endpoint`; one silent for `silence` seconds is taken for dead."""
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        silence: float = SILENCE_SECONDS,
+        current: Callable[[], Endpoint | None] | None = None,
+    ) -> None:
+        """Connect to `endpoint`; one silent for `silence` seconds is taken for dead.
+
+        `current` gives the endpoint that is published now, when that can tell of an end earlier.
+        """
+        self._endpoint = endpoint
         self._silence = silence
+        self._current = current
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.CURVE_SERVERKEY, endpoint.server_public.encode())
@@ -261,11 +280,7 @@ class ControlClient:
         number = uuid.uuid4().hex
         self._socket.send(json.dumps({"id": number, "op": op, **arguments}).encode())
         while True:
-            if not self._socket.poll(int(self._silence * 1000)):
-                raise ServiceError(
-                    f"no answer for {self._silence:g} s: the daemon may hang or have just ended; "
-                    "see amore.log and try again"
-                )
+            self._wait()
             reply = json.loads(self._socket.recv())
             if reply.get("id") != number:
                 continue  # the rest of an earlier stream that was left before its end
@@ -274,3 +289,15 @@ class ControlClient:
             yield reply
             if "ok" in reply:
                 return
+
+    def _wait(self) -> None:
+        """Wait for a reply; raises GoneError when none can come."""
+        deadline = time.monotonic() + self._silence
+        while not self._socket.poll(min(int(self._silence * 1000), LOOK_MILLISECONDS)):
+            if self._current is not None and self._current() != self._endpoint:
+                raise GoneError("the daemon has ended or was restarted meanwhile; try again")
+            if time.monotonic() > deadline:
+                raise GoneError(
+                    f"no answer for {self._silence:g} s: the daemon may hang or have just ended; "
+                    "see amore.log and try again"
+                )

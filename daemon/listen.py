@@ -1,10 +1,8 @@
 """The daemon's life: take the folder, serve it until told to stop, leave it whole."""
 
 import asyncio
-import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +11,10 @@ from daemon import __version__
 from daemon.control import ControlClient, Endpoint, ServiceError
 from daemon.database import SchemaError
 from daemon.lock import FolderLock, Holder
+from daemon.log import log_to
 from daemon.service import LOG, Service
+from daemon.settings import Settings
 
-LOG_FORMAT = "%(asctime)s %(levelname)-8s %(name)s  %(message)s"
 RETRY_SECONDS = 0.2
 
 
@@ -32,7 +31,8 @@ def run(folder: Path, *, patient: bool | None = None) -> None:
     """
     if patient is None:
         patient = "SUPERVISOR_ENABLED" in os.environ
-    _log_to(folder)
+    os.umask(Settings().umask)  # for the log; the folder's own setting is known a little later
+    log_to(folder, terminal="SUPERVISOR_ENABLED" not in os.environ)
     lock = FolderLock(folder)
     _take(lock, folder, patient)
     holder = lock.holder()
@@ -49,13 +49,6 @@ def run(folder: Path, *, patient: bool | None = None) -> None:
         raise
     finally:
         lock.release()
-
-
-def _log_to(folder: Path) -> None:
-    handlers: list[logging.Handler] = [logging.FileHandler(folder / "amore.log")]
-    if "SUPERVISOR_ENABLED" not in os.environ:
-        handlers.append(logging.StreamHandler(sys.stderr))
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
 
 
 def _take(lock: FolderLock, folder: Path, patient: bool) -> None:

@@ -110,12 +110,12 @@ class Operations:
         match: Iterable[str] = (),
         variables: list[str] | None = None,
         mock: bool = False,
-        fresh: bool = False,
+        foreground: bool = False,
     ) -> dict[str, Any]:
         """Queue jobs for `runs`: numbers, or "all" for those on disk and in the table.
 
-        `match` and `variables` select as in the context's graph; `fresh` asks for a new interpreter
-        per job. Runs without data are left out and named, unless they are `mock`.
+        `match` and `variables` select as in the context's graph; with `foreground` the caller runs
+        the attempts itself. Runs without data are left out and named, unless they are `mock`.
         """
         service = self._service
         proposal = self._proposal()
@@ -136,7 +136,7 @@ class Operations:
                 match=tuple(match),
                 variables=None if variables is None else tuple(variables),
                 mock=mock,
-                fresh=fresh,
+                backend="sequential" if foreground else "local",
             )
             for run in wanted
             if run not in missing
@@ -150,13 +150,14 @@ class Operations:
     async def follow(self, jobs: list[str]) -> AsyncIterator[dict[str, Any]]:
         """What becomes of `jobs` and the jobs that follow from them, until all have ended."""
         service = self._service
+        await service.work()
         with service.hub.follow() as follower:
             open_jobs = set(jobs)
             for job_id in jobs:
-                item = (await self._job(job_id)).update()
-                yield item
-                if item["state"] in TERMINAL:
-                    open_jobs.discard(item["id"])
+                job = await self._job(job_id)
+                yield job.update()
+                if job.settled:
+                    open_jobs.discard(job_id)
             if not open_jobs:
                 return
             mine = set(jobs)

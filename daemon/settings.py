@@ -150,12 +150,18 @@ class Settings(BaseModel):
         "group",
         description="whom new files are for: owner; group: may write too; all: others may read",
     )
-    slurm_partition: SlurmName | None = Field(None, description="Slurm partition of cluster jobs")
-    slurm_reservation: SlurmName | None = Field(
-        None, description="Slurm reservation of cluster jobs; wins over slurm_partition"
+    slurm_partition: SlurmName | None = Field(
+        None, description="Slurm partition, kept: cluster jobs run locally"
     )
-    slurm_time: SlurmTime | None = Field(None, description="Slurm's time limit for cluster jobs")
-    concurrent_jobs: int = Field(15, ge=1, le=1000, description="cluster jobs at once")
+    slurm_reservation: SlurmName | None = Field(
+        None, description="Slurm reservation, kept: cluster jobs run locally"
+    )
+    slurm_time: SlurmTime | None = Field(
+        None, description="Slurm time limit, kept: cluster jobs run locally"
+    )
+    concurrent_jobs: int = Field(
+        15, ge=1, le=1000, description="Slurm jobs at once, kept: cluster jobs run locally"
+    )
     damnit_python: AbsolutePath | None = Field(
         None, description="Python of the DAMNIT that uses the folder too; kept for it"
     )

@@ -1,9 +1,9 @@
 """How a command reaches the one who may write a folder: the daemon, or itself for that moment.
 
 When somebody holds the folder's lock, requests go over the control socket. Otherwise the command
-takes the lock and answers its own requests through the same service. A daemon that starts
-meanwhile asks for the lock: the command finishes what it has begun, hands over, and goes on
-following the daemon.
+takes the lock and answers its own requests through the same service. Who holds the folder may
+change while a command follows its work: a daemon that starts asks the command to hand over, one
+that is restarted is followed again, and a command goes on with what another one left.
 """
 
 import asyncio
@@ -11,176 +11,170 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from daemon.lock import FolderLock, Holder
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for them
     from daemon.control import ControlClient
+    from daemon.service import Service
 
 WAIT_SECONDS = 15.0
 """How long the lock may be held by one who does not answer: who starts, ends, or is short."""
 
 
-class Connection(Protocol):
-    """A way to ask for operations (daemon/operations.py)."""
-
-    remote: bool
-    daemon: Holder | None
-
-    def call(self, op: str, **arguments: Any) -> Any:
-        """The result of operation `op`; raises ServiceError."""
-
-    def stream(self, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """The items of operation `op` as they come; raises ServiceError."""
-
-
 @contextmanager
-def connect(folder: Path, *, create: int | None = None) -> Iterator[Connection]:
+def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"]:
     """A connection to whoever may write `folder`.
 
     `create` makes a blank database for that proposal when there is none and no daemon runs.
     Raises ServiceError when the folder has no database, or its holder does not answer.
     """
-    from daemon.control import ServiceError
-
-    if create is None and not folder.is_dir():
-        raise ServiceError(f"{folder} is not there; make a database with `runtable init DIR`")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(folder)
-    holder = _take_or_find(folder, lock)
-    connection: RemoteConnection | LocalConnection
-    if holder is not None:
-        connection = RemoteConnection(folder, holder)
-    else:
-        connection = LocalConnection(folder, lock, create)
+    connection = Connection(folder, create)
     try:
         yield connection
     finally:
         connection.close()
 
 
-def _take_or_find(folder: Path, lock: FolderLock) -> Holder | None:
-    """Take the lock, or find the holder that answers; waits for a moment of neither."""
-    from daemon.control import Endpoint, ServiceError
+class Connection:
+    """Asks for operations (daemon/operations.py), here or of the folder's holder.
 
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not lock.acquire("command", time.time()):
-        holder, endpoint = lock.holder(), Endpoint.read(folder)
-        if holder is not None and endpoint is not None and endpoint.pid == holder.pid:
-            return holder
-        if time.monotonic() > deadline:
-            who = str(holder) if holder is not None else "another process"
-            raise ServiceError(
-                f"{folder} is in use by {who}, which does not answer; see amore.log, "
-                "or end that process and try again"
-            )
-        time.sleep(0.02)
-    return None
+    `remote` tells whether another process answers, `daemon` describes it if it is a daemon.
+    """
 
+    def __init__(self, folder: Path, create: int | None = None) -> None:
+        """Reach whoever holds `folder`, or take its lock; `create` as for `connect`."""
+        self._folder = folder
+        self._lock = FolderLock(folder)
+        self._client: ControlClient | None = None
+        self._service: Service | None = None
+        self._runner: asyncio.Runner | None = None
+        self.daemon: Holder | None = None
+        self._open(create)
 
-class RemoteConnection:
-    """Requests go to the holder of the folder, over its control socket."""
-
-    remote = True
-
-    def __init__(self, folder: Path, holder: Holder) -> None:
-        """Connect to `holder`, which has published its endpoint in `folder`."""
-        self.daemon: Holder | None = holder if holder.role == "daemon" else None
-        self._client = _client(folder, holder)
+    @property
+    def remote(self) -> bool:
+        """Whether another process answers."""
+        return self._client is not None
 
     def close(self) -> None:
-        """Leave; what was asked for goes on."""
-        self._client.close()
+        """Leave. What was asked of others goes on; what began here gets the time to end."""
+        self._leave(finish=False)
 
     def call(self, op: str, **arguments: Any) -> Any:
-        """The result of operation `op`."""
-        return self._client.call(op, **arguments)
+        """The result of operation `op`; raises ServiceError."""
+        if self._client is not None:
+            return self._client.call(op, **arguments)
+        assert self._service is not None
+        return self._run(self._service.operations.call(op, **arguments))
 
     def stream(self, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """The items of operation `op`."""
-        return self._client.stream(op, **arguments)
+        """The items of operation `op` as they come; raises ServiceError.
+
+        When whoever answers ends or hands over, the next one is asked for the same.
+        """
+        from daemon.control import GoneError
+
+        while True:
+            try:
+                if self._client is not None:
+                    yield from self._client.stream(op, **arguments)
+                    return
+                yield from self._here(op, arguments)
+                if not self._handed_over():
+                    return
+            except GoneError:
+                pass  # it was restarted, or was a command that has done its own part
+            self._leave(finish=True)
+            self._open(None)
+
+    def _here(self, op: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        assert self._service is not None
+        items = self._service.operations.stream(op, **arguments)
+        while (item := self._run(self._service.unless_handed_over(items))) is not None:
+            yield item
+
+    def _handed_over(self) -> bool:
+        return self._service is not None and self._service.handed_over
+
+    def _open(self, create: int | None) -> None:
+        holder = self._holder()
+        if holder is not None:
+            self.daemon = holder if holder.role == "daemon" else None
+            self._client = _client(self._folder, holder)
+            return
+        from daemon.service import Service
+
+        self.daemon = None
+        self._runner = asyncio.Runner()
+        try:
+            service = Service(self._folder)
+            self._run(service.open(create))
+            self._service = service
+        except BaseException:
+            self._leave(finish=False)
+            raise
+
+    def _leave(self, *, finish: bool) -> None:
+        """Let go; with `finish` wait for the jobs that have begun here."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        handed_over = self._handed_over()
+        if self._service is not None:
+            self._run(self._service.close(finish=finish))
+            self._service = None
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+        self._lock.release()
+        if handed_over:
+            _give_way(self._folder)
+
+    def _run(self, work: Any) -> Any:
+        assert self._runner is not None
+        return self._runner.run(work)
+
+    def _holder(self) -> Holder | None:
+        """Take the lock, or find the holder that answers; waits for a moment of neither."""
+        from daemon.control import Endpoint, ServiceError
+
+        if not self._folder.is_dir():
+            raise ServiceError(f"{self._folder} is no folder; `runtable init DIR` makes one")
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self._lock.acquire("command", time.time()):
+            holder, endpoint = self._lock.holder(), Endpoint.read(self._folder)
+            if holder is not None and endpoint is not None and endpoint.pid == holder.pid:
+                return holder
+            if time.monotonic() > deadline:
+                who = str(holder) if holder is not None else "another process"
+                raise ServiceError(
+                    f"{self._folder} is in use by {who}, which does not answer; see amore.log, "
+                    "or end that process and try again"
+                )
+            time.sleep(0.02)
+        return None
+
+
+def _give_way(folder: Path) -> None:
+    """Wait until the daemon that asked for the folder has taken its lock, or does not come."""
+    lock = FolderLock(folder)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while lock.acquire("command", time.time()) and time.monotonic() < deadline:
+        lock.release()
+        time.sleep(0.3)  # longer than a waiting daemon takes to try again
+    lock.release()
 
 
 def _client(folder: Path, holder: Holder) -> "ControlClient":
     import socket
 
-    from daemon.control import ControlClient, Endpoint, ServiceError
+    from daemon.control import ControlClient, Endpoint, GoneError, ServiceError
 
     endpoint = Endpoint.read(folder)
     if endpoint is None:
-        raise ServiceError(f"{holder} has just ended; try again")
+        raise GoneError(f"{holder} has just ended; try again")
     if holder.host != socket.gethostname():
         raise ServiceError(f"{folder} is held by {holder}: run this command on {holder.host}")
-    return ControlClient(endpoint)
-
-
-class LocalConnection:
-    """Requests are answered in this process, which holds the folder's lock meanwhile."""
-
-    remote = False
-    daemon: Holder | None = None
-
-    def __init__(self, folder: Path, lock: FolderLock, create: int | None) -> None:
-        """Open a service on `folder`, whose `lock` is held; `create` as for `connect`."""
-        from daemon.service import Service
-
-        self._folder = folder
-        self._lock = lock
-        self._runner = asyncio.Runner()
-        self._service: Service | None = None
-        self._after: RemoteConnection | None = None
-        try:
-            service = Service(folder)
-            self._runner.run(service.open(create))
-            self._service = service
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End the service, letting begun jobs end as a daemon does, and give the lock back."""
-        if self._service is not None:
-            self._runner.run(self._service.close())
-            self._service = None
-        self._runner.close()
-        self._lock.release()
-        if self._after is not None:
-            self._after.close()
-
-    def call(self, op: str, **arguments: Any) -> Any:
-        """The result of operation `op`."""
-        if self._service is None:
-            return self._successor().call(op, **arguments)
-        return self._runner.run(self._service.operations.call(op, **arguments))
-
-    def stream(self, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """The items of operation `op`, from here or, after a handover, from the daemon."""
-        service = self._service
-        if service is not None:
-            items = service.operations.stream(op, **arguments)
-            while True:
-                item = self._runner.run(service.unless_handed_over(items))
-                if item is None:
-                    break
-                yield item
-            if not service.handed_over:
-                return
-            self._runner.run(service.close(finish=True))
-            self._service = None
-            self._lock.release()
-        yield from self._successor().stream(op, **arguments)
-
-    def _successor(self) -> RemoteConnection:
-        """The daemon that this command handed its folder over to."""
-        from daemon.control import ServiceError
-
-        if self._after is None:
-            deadline = time.monotonic() + WAIT_SECONDS
-            while (holder := _take_or_find(self._folder, self._lock)) is None:
-                self._lock.release()  # the daemon has not come yet
-                if time.monotonic() > deadline:
-                    raise ServiceError("the daemon that asked for this folder did not come")
-                time.sleep(0.05)
-            self._after = RemoteConnection(self._folder, holder)
-        return self._after
+    return ControlClient(endpoint, current=lambda: Endpoint.read(folder))

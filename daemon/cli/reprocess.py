@@ -1,5 +1,6 @@
 """`runtable reprocess`: compute variables of runs again, and wait for it."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ INTERRUPTED = 130
 @click.option(
     "--foreground",
     is_flag=True,
-    help="One run after the other in a fresh process, with its output shown here.",
+    help="One run after the other in a fresh process on this terminal, for debugging.",
 )
 @click.option("--no-wait", is_flag=True, help="Hand the work to the daemon and return.")
 @in_option
@@ -57,13 +58,13 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if foreground and (no_wait or wanted == "all"):
-        raise click.UsageError("--foreground shows single runs: not all, and not with --no-wait")
+        raise click.UsageError("--foreground is for single runs: not all, and not with --no-wait")
     folder = database_folder(directory)
     request = {
         "match": list(match),
         "variables": list(var) or None,
         "mock": mock,
-        "fresh": foreground,
+        "foreground": foreground,
     }
     with connect(folder) as service:
         if no_wait:
@@ -72,7 +73,7 @@ def command(
         tally = Tally()
         try:
             if foreground and wanted != "all":
-                _show_each(service, folder, request, wanted, tally)
+                _run_each(service, folder, request, wanted, tally)
             else:
                 jobs = _submit(service, {**request, "runs": wanted}, tally)
                 with view(tally) as shown:
@@ -100,22 +101,28 @@ def _hand_over(service: "Connection", folder: Path, request: dict[str, Any]) -> 
         _report(tally)
 
 
-def _show_each(
+def _run_each(
     service: "Connection",
     folder: Path,
     request: dict[str, Any],
     runs: Sequence[int],
     tally: Tally,
 ) -> None:
-    """Process one run after the other, and show its log as it is written."""
-    from daemon.cli.log_tail import shown
+    """Run one job after the other in this terminal, while the service follows what it says."""
+    import asyncio
 
-    proposal = service.call("settings")["rows"].get("proposal")
+    from daemon.backends.sequential import run_here
+    from daemon.library import install
+
+    python = service.call("settings")["rows"].get("context_python") or sys.executable
     waits = Waits()
     for run in runs:
-        with shown(folder / "process_logs" / f"r{run}-p{proposal}.out"):
-            jobs = _submit(service, {**request, "runs": [run]}, tally)
-            _follow(service, jobs, tally, waits)
+        jobs = _submit(service, {**request, "runs": [run]}, tally)
+        for item in service.stream("follow", jobs=jobs):
+            waits.update(tally.take(item))
+            if item["kind"] == "job" and item["state"] == "dispatched":
+                attempt = folder / "jobs" / item["id"] / str(item["attempt"])
+                asyncio.run(run_here(attempt, folder, install(folder), python))
         for job in jobs:
             click.echo(job_line(tally.jobs[job]), err=True)
 

@@ -21,7 +21,7 @@ class Work:
     `variables` are exact names (None: all), `match` parts of titles; `cluster` selects the cluster
     variables, which take what they need from the jobs `inputs`. `after` is a job that has to end
     first. `source` says who asked for it; `live` work goes before what is done again.
-    `mock` opens no run; `fresh` asks for a new interpreter.
+    `mock` opens no run; `backend` says what runs it.
     """
 
     proposal: int
@@ -33,7 +33,7 @@ class Work:
     match: tuple[str, ...] = ()
     cluster: bool = False
     mock: bool = False
-    fresh: bool = False
+    backend: str = "local"
     inputs: tuple[str, ...] = ()
     after: str | None = None
 
@@ -88,8 +88,11 @@ def columns_of(work: Work) -> dict[str, Any]:
     """The columns of table `jobs` that describe `work`."""
     variables = None if work.variables is None else json.dumps(work.variables)
     return {
-        **{name: getattr(work, name) for name in ("proposal", "run", "data", "source", "after")},
-        **{name: int(getattr(work, name)) for name in ("live", "cluster", "mock", "fresh")},
+        **{
+            name: getattr(work, name)
+            for name in ("proposal", "run", "data", "source", "after", "backend")
+        },
+        **{name: int(getattr(work, name)) for name in ("live", "cluster", "mock")},
         **{name: json.dumps(getattr(work, name)) for name in ("match", "inputs")},
         "variables": variables,
     }
@@ -107,7 +110,7 @@ def job_of(row: sqlite3.Row | Mapping[str, Any]) -> Job:
             match=_names(row["match"]),
             cluster=bool(row["cluster"]),
             mock=bool(row["mock"]),
-            fresh=bool(row["fresh"]),
+            backend=row["backend"],
             inputs=_names(row["inputs"]),
             after=row["after"],
             source=row["source"],

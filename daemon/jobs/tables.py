@@ -13,7 +13,7 @@ CREATE TABLE jobs (
     match TEXT NOT NULL,
     cluster INTEGER NOT NULL,
     mock INTEGER NOT NULL,
-    fresh INTEGER NOT NULL,
+    backend TEXT NOT NULL,
     inputs TEXT NOT NULL,
     after TEXT,
     source TEXT NOT NULL,

@@ -45,7 +45,7 @@ class Combiner:
 
         Without a job the file is only made, or gets its `start_time` (seconds since the epoch).
         When this returns the file is on disk, and the job's fragments are not needed any more.
-        Raises CombineError.
+        Raises CombineError, or OSError for what the system refused, such as a full disk.
         """
         request = {
             "job_dir": None if job_dir is None else str(job_dir),
@@ -57,6 +57,8 @@ class Combiner:
         except WorkerDied as death:
             raise CombineError(f"{target}: the process that makes it {death}, twice") from death
         if "error" in answer:
+            if answer.get("errno") is not None:
+                raise OSError(answer["errno"], answer["error"], str(target))
             raise CombineError(f"{target} could not be made: {answer['error']}")
         moved = answer["moved"]
         return Combined(None if moved is None else Path(moved), tuple(answer["lost"]))

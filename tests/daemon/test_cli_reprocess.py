@@ -55,7 +55,7 @@ def test_all_goes_well(cli: Run, cli_service: FakeService) -> None:
     assert cli_service.asked == [
         (
             "reprocess",
-            {"runs": [1, 2], "match": [], "variables": None, "mock": False, "fresh": False},
+            {"runs": [1, 2], "match": [], "variables": None, "mock": False, "foreground": False},
         ),
         ("follow", {"jobs": ["j1", "j2"]}),
     ]
@@ -68,7 +68,7 @@ def test_the_selection_is_handed_on(cli: Run, cli_service: FakeService, cli_fold
         "match": ["XGM"],
         "variables": ["a", "b"],
         "mock": True,
-        "fresh": False,
+        "foreground": False,
     }
     assert cli("reprocess", "1", "--in", cli_folder).exit_code == 0
 
@@ -163,28 +163,6 @@ def test_ctrl_c(cli: Run, cli_service: FakeService, daemon: Holder | None, words
 def test_used_wrongly(cli: Run, cli_service: FakeService, arguments: list[str]) -> None:
     assert cli("reprocess", *arguments).exit_code == 2
     assert cli_service.asked == []
-
-
-def test_foreground_shows_the_output_of_one_run_after_the_other(
-    cli: Run, cli_service: FakeService, cli_folder: Path
-) -> None:
-    logs = cli_folder / "process_logs"
-    logs.mkdir()
-    (logs / "r1-p1234.out").write_text("of an earlier day\n")
-
-    def reprocess(runs: list[int], **_: object) -> dict[str, Any]:
-        with (logs / f"r{runs[0]}-p1234.out").open("a") as log:
-            log.write(f"hello from run {runs[0]}\n")
-        return {"jobs": [{"id": f"j{runs[0]}", "run": runs[0], "data": "raw"}], "skipped": []}
-
-    cli_service.answers["settings"] = {"rows": {"proposal": 1234}}
-    cli_service.answers["reprocess"] = reprocess
-    answer = cli("reprocess", "1-2", "--foreground")
-    assert answer.exit_code == 0
-    assert answer.stdout == "hello from run 1\nhello from run 2\nProcessed 2 of 2 runs\n"
-    assert answer.stderr.startswith("run 1: finished, 2 variables, 1 skipped\n")
-    asked = [arguments for op, arguments in cli_service.asked if op == "reprocess"]
-    assert [(each["runs"], each["fresh"]) for each in asked] == [([1], True), ([2], True)]
 
 
 def test_what_is_waited_for_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:

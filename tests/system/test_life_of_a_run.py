@@ -1,12 +1,13 @@
 """A run arrives and its row fills itself: the daemon as its users meet it."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import pytest
-from beamtime import Beamtime
+from beamtime import RUNTABLE, Beamtime
 from helpers import wait_until
 
 pytestmark = pytest.mark.system
@@ -167,3 +168,43 @@ def test_a_second_daemon_by_hand_refuses_and_names_the_first(beamtime: Beamtime)
     first.kill()
     first.wait()
     beamtime.listen()
+
+
+def test_foreground_runs_on_the_terminal_of_the_one_who_asked(beamtime: Beamtime) -> None:
+    beamtime.arrive(1)
+    beamtime.init(
+        CONTEXT + "\n@Variable()\ndef says(run):\n    print('hello there')\n    return 1\n"
+    )
+    alone = beamtime.run("reprocess", "1", "--foreground")
+    assert "hello there" in alone.stdout
+    beamtime.listen()
+    followed = beamtime.run("reprocess", "1", "--foreground", "--var", "says")
+    assert "hello there" in followed.stdout
+    assert [job[3] for job in beamtime.jobs()] == ["finished", "finished"]
+
+
+def test_a_command_hands_over_to_a_daemon_and_follows_it(beamtime: Beamtime) -> None:
+    gate = beamtime.path / "gate"
+    beamtime.init(
+        "import pathlib, time\nfrom damnit_ctx import Variable\n"
+        "@Variable()\ndef waits(run):\n"
+        f"    while not pathlib.Path({str(gate)!r}).exists():\n        time.sleep(0.01)\n"
+        "    return 1\n",
+        local_jobs=1,
+    )
+    command = subprocess.Popen(
+        [*RUNTABLE, "reprocess", "1-2", "--mock", "--in", str(beamtime.folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(lambda: beamtime.folder.joinpath("daemon.sqlite").exists())
+    wait_until(lambda: beamtime.jobs("running"))
+    daemon = beamtime.start_daemon()
+    wait_until(lambda: "waiting for a command" in beamtime.log())
+    gate.touch()
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 0, output
+    assert [beamtime.value(run, "waits") for run in (1, 2)] == [1, 1]
+    assert daemon.poll() is None
+    assert [job[4] for job in beamtime.jobs()] == [1, 1]

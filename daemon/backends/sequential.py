@@ -1,0 +1,74 @@
+"""Jobs that the command which asked for them runs itself, on its own terminal.
+
+The service only makes the attempt's folder and follows its journal, as always.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ctxlib import claim
+from daemon.backends import Status
+from daemon.backends.local import LocalManager, look_at, request_stop
+
+CLAIM_SECONDS = 60.0
+"""Within this time the command has to begin with an attempt that it was given."""
+
+
+class SequentialManager:
+    """Leaves attempts to whoever asked for them (see `run_here`)."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells for how long an attempt has been waiting for its command."""
+        self._clock = clock
+        self._offered: dict[str, float] = {}
+
+    async def submit(self, attempt_dir: Path) -> str:
+        """Offer an attempt to its command; the handle is its folder."""
+        self._offered[str(attempt_dir)] = self._clock()
+        return str(attempt_dir)
+
+    async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
+        """How attempts are doing; lost are those that no command has begun with in time."""
+        return await asyncio.to_thread(lambda: {handle: self._look(handle) for handle in handles})
+
+    def _look(self, handle: str) -> Status:
+        offered = self._offered.get(handle)
+        waits = offered is not None and self._clock() - offered < CLAIM_SECONDS
+        if waits and not claim.exists(Path(handle)):
+            return Status("running")
+        self._offered.pop(handle, None)
+        return look_at(Path(handle), time.time())
+
+    async def cancel(self, handle: str, reason: str) -> None:
+        """Ask for the end of an attempt; the command's own process ends it."""
+        await asyncio.to_thread(request_stop, Path(handle), reason)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+async def run_here(attempt_dir: Path, folder: Path, library: Path, python: str) -> None:
+    """Run an attempt that was offered, with a fresh runner, its output on this terminal.
+
+    Returns when it has ended. Raises ContextBroken.
+    """
+    ended = asyncio.Event()
+    manager = LocalManager(
+        folder,
+        library,
+        python=lambda: python,
+        mode=lambda: "fresh",
+        idle_seconds=0.0,
+        max_servers=1,
+        on_wake=lambda _job: None,
+        on_end=lambda _job, _attempt: ended.set(),
+        log=lambda _text: None,
+        terminal=True,
+    )
+    try:
+        await manager.submit(attempt_dir)
+        await ended.wait()
+    finally:
+        await manager.close()

@@ -1,0 +1,160 @@
+"""What jobs mean to a folder: the request that a runner gets, and the row and file of its run."""
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+from ctxlib.journal import Entry
+from daemon.events import MigrationEvent
+from daemon.jobs.job import Job
+from daemon.locate import proposal_path
+from daemon.settings import Settings, parse_memory
+from daemon.store.combiner import Combiner
+from daemon.store.ingest import Ingest
+from daemon.store.pictures import Pictures
+from daemon.store.rows import PROCESSING_ERROR
+from daemon.store.table import RunsTable
+
+Update = dict[str, Any]
+
+
+class Processing:
+    """Writes requests for jobs, and what comes of them into the run table and the run files."""
+
+    def __init__(
+        self, folder: Path, table: RunsTable, *, settings: Callable[[], Settings], log: Logger
+    ) -> None:
+        """Write for the database in `folder`; `settings` is asked for each job."""
+        self._folder = folder
+        self._table = table
+        self._settings = settings
+        self._log = log
+        self._ingest = Ingest(table)
+        self._combiner = Combiner()
+        self._pictures = Pictures(table)
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._said_local = False
+
+    @property
+    def proposal_path(self) -> Path | None:
+        """The folder with raw/ and proc/; None when it is not known."""
+        settings = self._settings()
+        return proposal_path(self._folder, settings.proposal, settings.proposal_path)
+
+    def python(self) -> str:
+        """The Python that runs the context file."""
+        return self._settings().context_python or sys.executable
+
+    async def close(self) -> None:
+        """End the helping processes, after what they are at."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._combiner.close()
+        await self._pictures.close()
+
+    def request(self, job: Job) -> dict[str, Any]:
+        """The content of job.json: all that a runner, here or elsewhere, has to know."""
+        settings, root = self._settings(), self.proposal_path
+        if job.cluster and not self._said_local:
+            self._said_local = True
+            self._log.info("cluster variables run on this machine, each run's after its others")
+        context = self._folder / "context.py"
+        return {
+            "id": job.id,
+            "proposal": job.proposal,
+            "run": job.run,
+            "data": job.data,
+            "variables": None if job.variables is None else list(job.variables),
+            "match": list(job.match),
+            "cluster": job.cluster,
+            "inputs": list(job.inputs),
+            "database": str(self._folder),
+            "context": str(context),
+            "context_sha256": _sha256(context),
+            "proposal_path": None if root is None else str(root),
+            "mock": job.mock,
+            "backend": job.backend,
+            "cpus": settings.noncluster_cpus,
+            "memory": parse_memory(settings.noncluster_mem),
+            "timeout": settings.job_timeout,
+            "log": str(self._folder / "process_logs" / f"r{job.run}-p{job.proposal}.out"),
+        }
+
+    async def arrived(self, event: MigrationEvent) -> None:
+        """Make the run's row when data of it arrive."""
+        await self._make_row(event.proposal, event.run, event.time)
+
+    async def apply(self, request: Mapping[str, Any], entries: Sequence[Entry]) -> Sequence[Update]:
+        """Bring journal lines into the table; pictures that need a browser follow when drawn."""
+        if any(entry.kind == "claimed" for entry in entries):
+            await self._make_row(request["proposal"], request["run"], entries[0].time)
+        updates = await self._ingest.apply(request, entries)
+        if any(update.get("placeholder") for update in updates):
+            self._begin(f"pictures of {request['id']}", self._pictures.complete(request))
+        return updates
+
+    async def combine(self, job: Job) -> Sequence[str]:
+        """Bring the results of an ended job into the run file, with all its pictures.
+
+        Returns the variables whose results did not survive. Raises what `Combiner.combine` does.
+        """
+        await self._pictures.complete(self.request(job))
+        began = await self._table.start_time(job.proposal, job.run)
+        target = self._run_file(job.proposal, job.run)
+        combined = await self._combiner.combine(self._folder / "jobs" / job.id, target, began)
+        if combined.moved is not None:
+            self._log.error("%s cannot be read; kept as %s and made anew", target, combined.moved)
+        return combined.lost
+
+    async def explain(self, proposal: int, run: int, text: str) -> None:
+        """Put into the run's row why nothing comes of it."""
+        await self._table.set_value(proposal, run, PROCESSING_ERROR, text)
+
+    async def _make_row(self, proposal: int, run: int, now: float) -> None:
+        """Make the run's row if there is none, with a time, as readers leave out rows without.
+
+        Readers want a run file for each row too; it follows at once, as nothing waits for it.
+        """
+        began = await asyncio.to_thread(self._oldest_file, run)
+        if await self._table.ensure_run(proposal, run, began or now, now):
+            target = self._run_file(proposal, run)
+            self._begin(f"file of run {run}", self._combiner.publish_empty(target, began or now))
+
+    def _oldest_file(self, run: int) -> float | None:
+        root = self.proposal_path
+        for data in ("raw", "proc"):
+            try:
+                files = [] if root is None else list((root / data / f"r{run:04d}").iterdir())
+                return min(file.stat().st_mtime for file in files)
+            except (OSError, ValueError):
+                continue  # not there, not readable or empty: something else has to do
+        return None
+
+    def _run_file(self, proposal: int, run: int) -> Path:
+        return self._folder / "extracted_data" / f"p{proposal}_r{run}.h5"
+
+    def _begin(self, name: str, work: Any) -> None:
+        """Do something beside the jobs; trouble with it only goes to the log."""
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            if self._tasks.get(name) is task:
+                del self._tasks[name]
+            if not task.cancelled() and task.exception() is not None:
+                self._log.error("%s: %s", name, task.exception())
+
+        task = asyncio.create_task(work)
+        self._tasks[name] = task
+        task.add_done_callback(ended)
+
+
+def _sha256(path: Path) -> str | None:
+    """The digest of a file's content; None when it is not there."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
