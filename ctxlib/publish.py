@@ -73,7 +73,7 @@ class _Sink(io.RawIOBase):
         self._size = 0
         self._error: OSError | None = None
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._fd)
         self.close()
         if self._error is not None:

@@ -37,7 +37,7 @@ class RunFile:
     def __enter__(self) -> RunFile:
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
