@@ -72,5 +72,5 @@ $(INSTALLED): pyproject.toml setup.cfg | $(BIN)/python
 $(PEER): | $(BIN)/python
 	@echo "Installing the published damnit package into .venv-peer, for comparison ..."
 	@$(BIN)/python -m venv .venv-peer
-	@.venv-peer/bin/python $(PIP_INSTALL) damnit==0.4.0 extra_data
+	@.venv-peer/bin/python $(PIP_INSTALL) 'damnit[backend]==0.4.0'
 	@touch $@
