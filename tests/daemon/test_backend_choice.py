@@ -1,4 +1,4 @@
-"""Attempts reach the manager that their request names, and answers come back under their handles."""
+"""Attempts reach the manager that their request names, and answers come back the same way."""
 
 import json
 from collections.abc import Iterable
