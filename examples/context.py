@@ -68,7 +68,7 @@ def energy_by_train(run, energy: "var#xgm_hutch.energy"):
 @Variable(title="Energy histogram", tags="beam")
 def energy_histogram(run, before: "var#xgm_tunnel.energy", after: "var#xgm_hutch.energy"):
     """A Matplotlib figure."""
-    figure, axes = plt.subplots(figsize=(4, 3))
+    figure, axes = plt.subplots(figsize=(4, 3), layout="constrained")
     for name, energy in [("SA1", before), ("SPB", after)]:
         values = energy.values
         axes.hist(values[np.isfinite(values)], bins=40, label=name)
