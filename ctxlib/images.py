@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctxlib.summary import PLOTLY_PLACEHOLDER as PLOTLY_PLACEHOLDER
-
 THUMBNAIL_SIZE = 300  # pixels of the longer side
 _SHORTEST_SIDE = 75  # a 4 x 1000 array would otherwise be a line that nobody can see
 _MISSING = 255  # palette index of NaN and infinity, transparent

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from ctxlib.cell import Cell
 from ctxlib.images import array_thumbnail, picture_thumbnail
 from ctxlib.normalise import normalise
-from ctxlib.summary import PLOTLY_PLACEHOLDER
-from ctxlib.summary import Summary as Summary
+from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 from ctxlib.text import storable_text
 from ctxlib.trendline import as_numbers, trendline
 

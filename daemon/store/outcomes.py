@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ctxlib.images import PLOTLY_PLACEHOLDER
 from ctxlib.journal import Entry, JournalReader
 from ctxlib.known import FRAGMENTS, attempts, died_error
-from ctxlib.summaries import Summary
+from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 from daemon.store.rows import CellValue
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctxlib.images import PLOTLY_PLACEHOLDER
+from ctxlib.summary import PLOTLY_PLACEHOLDER
 from daemon.store.outcomes import picture_beside, placeholders
 from daemon.store.table import RunsTable
 from daemon.store.worker import Worker, WorkerDied

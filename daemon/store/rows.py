@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from ctxlib.summaries import Summary
+    from ctxlib.summary import Summary
 
 Run = tuple[int, int]
 """Proposal and run, the key of everything that belongs to a run."""

@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from ctxlib.images import PLOTLY_PLACEHOLDER
 from ctxlib.journal import JournalReader, JournalWriter
-from ctxlib.summaries import Summary
+from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 from daemon.store.ingest import Ingest
 from daemon.store.table import RunsTable
 

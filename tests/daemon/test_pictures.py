@@ -8,9 +8,10 @@ import pytest
 from ctxlib import processes
 from ctxlib.cell import Cell
 from ctxlib.files import write_fragment
-from ctxlib.images import PLOTLY_PLACEHOLDER, THUMBNAIL_SIZE
+from ctxlib.images import THUMBNAIL_SIZE
 from ctxlib.journal import JournalReader, JournalWriter
 from ctxlib.summaries import prepare
+from ctxlib.summary import PLOTLY_PLACEHOLDER
 from daemon.store.drawing import BROWSERS, figure_json
 from daemon.store.ingest import Ingest
 from daemon.store.outcomes import picture_beside

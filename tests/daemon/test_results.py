@@ -2,9 +2,9 @@ import json
 
 from ctxlib import claim
 from ctxlib.files import write_fragment
-from ctxlib.images import PLOTLY_PLACEHOLDER
 from ctxlib.journal import JournalWriter
-from ctxlib.summaries import Summary, prepare
+from ctxlib.summaries import prepare
+from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 from daemon.store.outcomes import picture_beside, placeholders
 from daemon.store.results import collect
 

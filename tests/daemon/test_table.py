@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ctxlib.summaries import Summary
+from ctxlib.summary import Summary
 from daemon.database import Database, SchemaError
 from daemon.store import schema
 from daemon.store.rows import CellValue
