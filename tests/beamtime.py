@@ -23,7 +23,7 @@ class Beamtime:
         self.proposal = proposal
         self.path = root / f"p{proposal:06d}"
         self.folder = self.path / "usr/Shared/amore"
-        self._example = example
+        self.example = example
         self._daemons: list[subprocess.Popen[bytes]] = []
         for kind in ("raw", "proc"):
             (self.path / kind).mkdir(parents=True)
@@ -79,7 +79,7 @@ class Beamtime:
     def arrive(self, run: int, kind: str = "raw") -> Path:
         """Let run `run` appear under raw/ or proc/, whole."""
         folder = self.path / kind / f"r{run:04d}"
-        shutil.copytree(self._example / kind / "r0001", folder)
+        shutil.copytree(self.example / kind / "r0001", folder)
         return folder
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
