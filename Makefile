@@ -32,7 +32,7 @@ test: $(INSTALLED) $(PEER)
 lint: $(INSTALLED) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ctxlib daemon examples tests/*.py
+	$(BIN)/mypy ctxlib daemon examples benchmarks tests/*.py
 	for folder in tests/*/; do $(BIN)/mypy $(TEST_TYPES) $$folder || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/fawltydeps

@@ -2,6 +2,7 @@
 
 import io
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,8 @@ def test_a_run_arrives_and_its_row_fills(tmp_path: Path) -> None:
     text = shown.getvalue()
     assert "All 1 runs are processed" in text
     assert "Sample temperature: SourceNameError" in text
-    with sqlite3.connect(demo.folder / "runs.sqlite") as connection:
+    with closing(sqlite3.connect(demo.folder / "runs.sqlite")) as connection:
         rows = connection.execute("SELECT name, value, attributes FROM run_variables").fetchall()
-    connection.close()
     failed = {name for name, _, attributes in rows if "error_cls" in (attributes or "")}
     assert failed == {"temperature", "warm"}
     assert all(value is not None for name, value, _ in rows if name not in failed)
