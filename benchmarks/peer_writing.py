@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from damnit.backend.db import DamnitDB, ReducedData  # type: ignore[import-not-found]
+from damnit.backend.db import DamnitDB, ReducedData
 
 
 def main() -> None:
