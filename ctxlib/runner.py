@@ -185,10 +185,11 @@ class _Run:
         return [jobs / name for name in self.request["inputs"]]
 
     def _meta(self) -> dict[str, object]:
+        root = self.request["proposal_path"]
         return {
             "run_number": self.request["run"],
             "proposal": self.request["proposal"],
-            "proposal_path": self.request["proposal_path"],
+            "proposal_path": None if root is None else Path(root),
         }
 
     def _origin(self, sha256: str) -> dict[str, object]:

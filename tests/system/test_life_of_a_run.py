@@ -27,6 +27,10 @@ def twice(run, n: "var#trains"):
 def calibrated(run, n: "var#trains"):
     return n + 0.5
 
+@Variable(title="About")
+def about(run, n: "meta#run_number", p: "meta#proposal", path: "meta#proposal_path"):
+    return f"{n} {p} {(path / 'raw').is_dir()}"
+
 @Variable(title="Fails")
 def fails(run):
     raise ValueError("no such motor")
@@ -51,6 +55,7 @@ def test_raw_then_proc_fill_the_row(beamtime: Beamtime) -> None:
     assert wait_until(lambda: beamtime.value(1, "twice")) == 128
     assert "no such motor" in wait_until(lambda: beamtime.attributes(1, "fails"))
     assert "fails" in wait_until(lambda: beamtime.attributes(1, "after"))
+    assert beamtime.value(1, "about") == "1 1234 True"
     assert beamtime.value(1, "calibrated") is None
     beamtime.arrive(1, "proc")
     assert wait_until(lambda: beamtime.value(1, "calibrated")) == 64.5
