@@ -254,6 +254,8 @@ class AttemptSupervisor:
         self._say("ended", status=status, reason=reason, **more)
 
         def mark() -> None:
+            # A fork server lives for thousands of attempts.
+            self._journal.close()
             self.ended = status
 
         self._then = mark

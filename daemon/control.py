@@ -214,7 +214,7 @@ def _parse(body: bytes) -> tuple[Any, str, dict[str, Any]]:
     """The request's id, operation and arguments; what is no request is an event message."""
     try:
         request = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or nested too deeply to be read
         request = None
     if not isinstance(request, dict) or "op" not in request:
         return None, "message", {"payload": body.decode(errors="replace")}

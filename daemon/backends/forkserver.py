@@ -27,6 +27,8 @@ _ENVIRONMENT = {
     "BLIS_NUM_THREADS": "1",
     "MPLBACKEND": "Agg",
 }
+LONGEST_LINE = 2**26
+"""Bytes of one message: a context file's error can be as long as a printed array."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ class ForkServer:
         finally:
             theirs.close()
         threading.Thread(target=self._wait_for_exit, daemon=True).start()
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        self._reader, self._writer = await asyncio.open_unix_connection(
+            sock=ours, limit=LONGEST_LINE
+        )
         try:
             line = await asyncio.wait_for(self._read_line(), load_limit)
         except TimeoutError:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 from helpers import wait_until
 from job_helpers import ended, entries, errors, make_job
@@ -105,6 +106,13 @@ def read_journal(supervisor, clock):
     wait_until(lambda: journal.read_text().count("\n") >= 2)
     clock.now += 1
     supervisor.check()
+
+
+def test_attempts_leave_no_descriptors_behind(supervise):
+    before = psutil.Process().num_fds()
+    for job in ("j1", "j2", "j3"):
+        to_the_end(*supervise(([END], "exit 0"), job=job))
+    assert psutil.Process().num_fds() == before
 
 
 def test_a_job_that_works(supervise, tmp_path):

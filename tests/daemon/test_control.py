@@ -109,7 +109,10 @@ async def test_a_long_answer_is_waited_for(server: ControlServer, tmp_path: Path
     assert await ask(tmp_path, lambda client: client.call("slow"), silence=1.3) == "done"
 
 
-async def test_an_event_message_needs_no_envelope(server: ControlServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [b"not json", b"[" * 500_000])
+async def test_an_event_message_needs_no_envelope(
+    server: ControlServer, tmp_path: Path, sent: bytes
+) -> None:
     def send(client: ControlClient) -> Any:
         endpoint = Endpoint.read(tmp_path)
         assert endpoint is not None
@@ -118,11 +121,12 @@ async def test_an_event_message_needs_no_envelope(server: ControlServer, tmp_pat
             socket.curve_publickey = endpoint.client_public.encode()
             socket.curve_secretkey = endpoint.client_secret.encode()
             socket.connect(endpoint.address)
-            socket.send(b"not json")
+            socket.send(sent)
             assert socket.poll(5000)
             return json.loads(socket.recv())
 
-    assert await ask(tmp_path, send) == {"id": None, "ok": True, "result": "NOT JSON"}
+    result = sent.decode().upper()
+    assert await ask(tmp_path, send) == {"id": None, "ok": True, "result": result}
 
 
 async def test_a_stranger_gets_no_answer(server: ControlServer, tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ async def test_the_old_server_ends_with_its_last_job(managed, tmp_path):
         ("import os; os._exit(5)", "ended the whole Python process with exit code 5"),
         ("import os; os.abort()", "ended the whole Python process with signal Aborted"),
         ("import sys; sys.exit()", "the file ends the process"),
+        ("raise ValueError('beam off' * 20_000)", "beam off"),
     ],
 )
 async def test_a_broken_context_is_told_and_mended(managed, tmp_path, context, told):
