@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ctxlib import output, processes, runner, sources
+from ctxlib import limits, output, processes, runner, sources
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.context import Context, files_changed, load
 from ctxlib.errors import ContextError
@@ -82,7 +82,7 @@ class ForkServer:
     def serve(self) -> None:
         """Work until the channel is closed and the last job has ended."""
         self._listen()
-        _settle_memory()
+        _settle()
         self._channel.send({"ready": self._about_me()})
         while self._open or self._attempts:
             pauses = [attempt.check() for attempt in list(self._attempts.values())]
@@ -153,7 +153,7 @@ class ForkServer:
         known = len(sys.modules)
         sources.preload(request)
         if len(sys.modules) > known:
-            _settle_memory()
+            _settle()
 
     def _report_ends(self) -> bool:
         ended = [folder for folder, attempt in self._attempts.items() if attempt.ended]
@@ -232,11 +232,12 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - only how many
 
 
-def _settle_memory() -> None:
-    """Take what is there now out of the garbage collector's sight.
+def _settle() -> None:
+    """Find out once what forked processes need, and hide all there is from the garbage collector.
 
-    Looking at it would write to pages that forked processes share.
+    Looking at it would write to pages that they share.
     """
+    limits.find_thread_pools()
     gc.collect()
     gc.freeze()
 

@@ -5,6 +5,7 @@ import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 try:
     import threadpoolctl
@@ -19,6 +20,7 @@ _THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_pools: Any = None
 
 
 def apply_inside(cpus: int, memory: int | None) -> None:
@@ -53,7 +55,18 @@ def _pin(cpus: int) -> int:
 def _size_thread_pools(cores: int) -> None:
     # Pools that exist already do not look at the environment any more.
     if threadpoolctl is not None:
-        threadpoolctl.threadpool_limits(cores)
+        pools = _pools or threadpoolctl.ThreadpoolController()
+        pools.limit(limits=cores)
+
+
+def find_thread_pools() -> None:
+    """Look for the pools of all libraries loaded so far, for processes forked from here to know.
+
+    It takes a third of a small job's time; pools that are loaded later look at the environment.
+    """
+    global _pools
+    if threadpoolctl is not None:
+        _pools = threadpoolctl.ThreadpoolController()
 
 
 def reseed() -> None:

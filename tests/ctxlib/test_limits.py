@@ -46,6 +46,20 @@ print({pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
     assert python(code, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1").strip() == "{2}"
 
 
+def test_pools_found_before_a_fork_are_those_of_the_forked_process():
+    code = """
+import os, numpy, threadpoolctl
+from ctxlib import limits
+limits.find_thread_pools()
+if os.fork() == 0:
+    limits.apply_inside(1, None)
+    print({pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
+else:
+    os.wait()
+"""
+    assert python(code, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2").strip() == "{1}"
+
+
 def test_more_cores_than_there_are_means_all():
     code = """
 import os
