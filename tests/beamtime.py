@@ -85,11 +85,20 @@ class Beamtime:
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of runs.sqlite, as any reader sees them."""
         uri = f"file:{self.folder / 'runs.sqlite'}?mode=ro"
-        database = sqlite3.connect(uri, uri=True, timeout=20)
-        try:
-            return database.execute(query, values).fetchall()
-        finally:
-            database.close()
+
+        def read() -> tuple[list[tuple[Any, ...]]] | None:
+            database = sqlite3.connect(uri, uri=True, timeout=20)
+            try:
+                return (database.execute(query, values).fetchall(),)
+            except sqlite3.OperationalError as error:
+                # What a killed writer left half done, only the next writer can take back.
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                    raise
+                return None
+            finally:
+                database.close()
+
+        return wait_until(read)[0]
 
     def value(self, run: int, name: str) -> Any:
         """What the table has for a variable of a run; None while there is nothing."""

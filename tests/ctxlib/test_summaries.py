@@ -71,7 +71,7 @@ def picture(found):
         (np.datetime64("2020-01-01T00:00:00.5"), 1577836800.5, "timestamp"),
         (dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc), 1577836800.0, "timestamp"),
         (pd.Timestamp("2020-01-01", tz="UTC"), 1577836800.0, "timestamp"),
-        (np.datetime64("NaT"), None, None),
+        (np.datetime64("NaT", "ns"), None, None),
         (np.timedelta64(90, "s"), 90.0, None),
         (np.zeros((2, 3, 4), "f4"), "float32: (2, 3, 4)", None),
         (xr.DataArray(np.zeros((2, 3, 4))), "float64: (2, 3, 4)", None),

@@ -2,6 +2,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -29,7 +30,8 @@ def test_our_own_is_fine(tmp_path):
 def test_without_tables_it_can_be_used(tmp_path, content):
     path = tmp_path / "db"
     if content is None:
-        sqlite3.connect(path).execute("VACUUM")
+        with closing(sqlite3.connect(path)) as blank:
+            blank.execute("VACUUM")
     else:
         path.write_bytes(content)
     assert schema.check(path) == []
@@ -76,7 +78,8 @@ def test_what_is_no_database(tmp_path):
     assert "no SQLite database" in schema.check(text)[0]
     assert schema.check(tmp_path) == ["it is no file"]
     other = tmp_path / "other"
-    sqlite3.connect(other).execute("CREATE TABLE theirs (x)")
+    with closing(sqlite3.connect(other)) as theirs:
+        theirs.execute("CREATE TABLE theirs (x)")
     assert "no table run_info" in "; ".join(schema.check(other))
 
 
