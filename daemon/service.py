@@ -15,7 +15,8 @@ from daemon.backends.choice import ByBackend
 from daemon.backends.local import LocalManager, revoke
 from daemon.backends.sequential import SequentialManager
 from daemon.context_file import ContextFile
-from daemon.control import ControlServer, ServiceError
+from daemon.control import ServiceError
+from daemon.control_server import ControlServer
 from daemon.database import Database
 from daemon.events import Data, MigrationEvent
 from daemon.events.filesystem import existing_runs

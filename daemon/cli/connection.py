@@ -6,7 +6,6 @@ change while a command follows its work: a daemon that starts asks the command t
 that is restarted is followed again, and a command goes on with what another one left.
 """
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from daemon.lock import FolderLock, Holder
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for them
+    import asyncio
+
     from daemon.control import ControlClient
     from daemon.service import Service
 
@@ -104,6 +105,8 @@ class Connection:
             self.daemon = holder if holder.role == "daemon" else None
             self._client = _client(self._folder, holder)
             return
+        import asyncio
+
         from daemon.service import Service
 
         self.daemon = None

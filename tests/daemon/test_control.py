@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import zmq
 
-from daemon.control import ControlClient, ControlServer, Endpoint, Handler, ServiceError
+from daemon.control import ControlClient, Endpoint, Handler, ServiceError
+from daemon.control_server import ControlServer
 
 LOG = logging.getLogger("test")
 
