@@ -14,9 +14,9 @@ from daemon import settings as definitions
 from daemon.context_file import check_python
 from daemon.control import Handler, ServiceError
 from daemon.events.messages import BadMessage, parse_message
-from daemon.jobs.changes import UnknownJob
 from daemon.jobs.job import Job, Work
 from daemon.jobs.states import TERMINAL, State
+from daemon.updates import Follower
 
 if TYPE_CHECKING:
     from daemon.service import Service
@@ -122,7 +122,7 @@ class Operations:
         on_disk = await service.runs_on_disk()
         in_table = {row.run for row in await service.table.runs() if row.proposal == proposal}
         wanted = sorted({*on_disk, *in_table}) if runs == "all" else [int(run) for run in runs]
-        missing = [] if mock else [run for run in wanted if run not in on_disk]
+        chosen = wanted if mock else [run for run in wanted if run in on_disk]
         reason = f"no data in {service.proposal_path}"
         if service.proposal_path is None:
             reason = f"proposal {proposal} has no folder; set it with `db-config proposal_path`"
@@ -138,43 +138,31 @@ class Operations:
                 mock=mock,
                 backend="sequential" if foreground else "local",
             )
-            for run in wanted
-            if run not in missing
+            for run in chosen
         ]
         made = await service.submit(works)
         return {
             "jobs": [{"id": job.id, "run": job.run, "data": job.data} for job in made],
-            "skipped": [{"run": run, "reason": reason} for run in missing],
+            "skipped": [
+                {"run": run, "reason": reason} for run in wanted if not mock and run not in on_disk
+            ],
         }
 
     async def follow(self, jobs: list[str]) -> AsyncIterator[dict[str, Any]]:
         """What becomes of `jobs` and the jobs that follow from them, until all have ended."""
         service = self._service
         await service.work()
-        with service.hub.follow() as follower:
-            open_jobs = set(jobs)
-            for job_id in jobs:
-                job = await self._job(job_id)
-                yield job.update()
-                if job.settled:
-                    open_jobs.discard(job_id)
-            if not open_jobs:
-                return
-            mine = set(jobs)
-            async for update in follower:
-                if update["kind"] == "job":
-                    if update.get("after") in mine and update["id"] not in mine:
-                        mine.add(update["id"])
-                        open_jobs.add(update["id"])
-                    if update["id"] not in mine:
-                        continue
-                    if update["state"] in TERMINAL:
-                        open_jobs.discard(update["id"])
-                elif update.get("job") not in mine:
-                    continue
-                yield update
-                if not open_jobs:
-                    return
+        unsettled = set(jobs)
+        while unsettled:  # once more for one who was too slow to be told of everything
+            with service.hub.follow() as follower:
+                found = await self._with_following(jobs)
+                for job in found:
+                    yield job.update()
+                mine = {job.id for job in found}
+                unsettled = {job.id for job in found if not job.settled}
+                if unsettled:
+                    async for update in _about(mine, unsettled, follower):
+                        yield update
 
     async def jobs(self, limit: int = 50, state: str | None = None) -> dict[str, Any]:
         """The last jobs, newest first, of one state or of all."""
@@ -185,11 +173,11 @@ class Operations:
             raise ServiceError(f"{error}; states are {', '.join(State)}") from error
         return {"jobs": [job.to_json() for job in await queue.recent(limit, wanted)]}
 
-    async def _job(self, job_id: str) -> Job:
-        try:
-            return await self._service.queue.get(job_id)
-        except UnknownJob as error:
-            raise ServiceError(str(error)) from error
+    async def _with_following(self, jobs: list[str]) -> list[Job]:
+        found = await self._service.queue.with_following(jobs)
+        if missing := set(jobs).difference(job.id for job in found):
+            raise ServiceError(f"there is no job {', '.join(sorted(missing))}")
+        return found
 
     async def settings(self) -> dict[str, Any]:
         """All settings with value, default and meaning, and the rows as they are stored."""
@@ -253,3 +241,26 @@ class Operations:
         if proposal is None:
             raise ServiceError("this database has no proposal yet: set it with `proposal N`")
         return proposal
+
+
+async def _about(
+    mine: set[str], unsettled: set[str], follower: Follower
+) -> AsyncIterator[dict[str, Any]]:
+    """Updates on the jobs `mine` and on those that follow from them; both sets are kept up.
+
+    Ends when `unsettled` is empty, or when the follower has fallen too far behind.
+    """
+    async for update in follower:
+        if update["kind"] == "job":
+            if update.get("after") in mine and update["id"] not in mine:
+                mine.add(update["id"])
+                unsettled.add(update["id"])
+            if update["id"] not in mine:
+                continue
+            if update["state"] in TERMINAL:
+                unsettled.discard(update["id"])
+        elif update.get("job") not in mine:
+            continue
+        yield update
+        if not unsettled:
+            return

@@ -253,6 +253,14 @@ class Queue:
         """The job with this id; raises UnknownJob."""
         return job_of(await self._db.read(lambda c: changes.row_of(c, job_id)))
 
+    async def with_following(self, ids: Collection[str]) -> list[Job]:
+        """The jobs with these ids and all that follow from them, the oldest first."""
+        query = """WITH RECURSIVE mine (id) AS (
+                       SELECT value FROM json_each(?)
+                       UNION SELECT j.id FROM mine JOIN jobs AS j ON j.after = mine.id)
+                   SELECT * FROM jobs WHERE id IN (SELECT id FROM mine) ORDER BY position"""
+        return self._readable(await self._rows(query, json.dumps(list(ids))))
+
     async def recent(self, limit: int, state: State | None = None) -> list[Job]:
         """The newest `limit` jobs, of `state` if given, the newest first."""
         which = "" if state is None else "WHERE state = ?"

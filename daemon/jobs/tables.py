@@ -33,6 +33,7 @@ CREATE TABLE jobs (
 CREATE INDEX queued_jobs ON jobs (live, position) WHERE state = 'queued';
 CREATE INDEX jobs_of_a_run ON jobs (proposal, run, state);
 CREATE INDEX jobs_by_state ON jobs (state);
+CREATE INDEX jobs_that_follow ON jobs (after) WHERE after IS NOT NULL;
 CREATE INDEX jobs_to_combine ON jobs (ended) WHERE combined = 0;
 CREATE INDEX jobs_to_clean ON jobs (position) WHERE combined = 1 AND cleaned = 0;
 CREATE TABLE attempts (

@@ -220,6 +220,17 @@ async def test_the_cluster_job_is_made_with_the_end_and_once(queue):
     assert len(await queue.recent(10)) == 2
 
 
+async def test_jobs_are_found_with_those_that_follow_from_them(queue):
+    await queue.create([work(), work(43)])
+    job, other = await queue.claim(), await queue.claim()
+    await end(queue, job, cluster=True)
+    follow_up = await end(queue, await queue.claim())
+    await queue.set_combined(follow_up, again=["a"])
+    found = [one.id for one in await queue.with_following([job.id])]
+    assert found == [job.id, f"{job.id}-cluster", f"{job.id}-cluster-again"]
+    assert [one.id for one in await queue.with_following([other.id, "none"])] == [other.id]
+
+
 async def test_fragments_stay_while_the_cluster_job_needs_them(queue):
     await queue.create([work(), work(43)])
     job, other = await queue.claim(), await queue.claim()

@@ -1,0 +1,110 @@
+"""What can be asked of a service."""
+
+import asyncio
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from daemon import updates
+from daemon.control import ServiceError
+from daemon.database import Database
+from daemon.jobs.job import Work
+from daemon.jobs.queue import Queue
+from daemon.jobs.states import State
+from daemon.jobs.tables import MIGRATIONS
+from daemon.operations import Operations
+from daemon.updates import Hub
+
+LOG = logging.getLogger("operations")
+
+
+class Served:
+    """As much of a service as following jobs takes."""
+
+    def __init__(self, db):
+        self.hub = Hub()
+        self.queue = Queue(db, log=LOG)
+        self.operations = Operations(self)
+
+    async def work(self):
+        """Nothing has to begin."""
+
+    async def begin(self):
+        await self.queue.create([Work(proposal=1234, run=1, data="raw", source="test", live=False)])
+        return await self.queue.claim()
+
+    async def end(self, job, *, cluster=False):
+        ended = await self.queue.finish(job, State.FINISHED, "", offsets={}, cluster=cluster)
+        await self.queue.set_combined(ended)
+        self.hub.publish((await self.queue.get(job.id)).update())
+
+
+@pytest.fixture
+async def served(tmp_path):
+    database = Database(tmp_path / "daemon.sqlite", migrations=MIGRATIONS, wal=True)
+    yield Served(database)
+    await database.close()
+
+
+async def test_one_who_was_too_slow_is_told_the_end_all_the_same(served, monkeypatch):
+    monkeypatch.setattr(updates, "LONGEST_BACKLOG", 3)
+    job = await served.begin()
+    told = served.operations.follow([job.id])
+    assert (await anext(told))["state"] == "dispatched"
+    following = asyncio.ensure_future(anext(told))
+    await asyncio.sleep(0)  # until it waits for updates
+    for number in range(9):
+        served.hub.publish({"kind": "started", "job": job.id, "run": 1, "variable": f"v{number}"})
+    await served.end(job)
+    states = [item.get("state") for item in [await following, *[item async for item in told]]]
+    assert len(states) < 9
+    assert states[-1] == "finished"
+
+
+async def test_jobs_that_follow_are_found_by_one_who_comes_late(served):
+    job = await served.begin()
+    await served.end(job, cluster=True)
+    cluster = await served.queue.claim()
+    told = served.operations.follow([job.id])
+    assert [(await anext(told))["id"] for _ in range(2)] == [job.id, cluster.id]
+    rest = asyncio.ensure_future(anext(told))
+    await asyncio.sleep(0)
+    await served.end(cluster)
+    assert (await rest)["state"] == "finished"
+    assert [item async for item in told] == []
+
+
+async def test_a_job_that_there_is_not_is_named(served):
+    with pytest.raises(ServiceError, match="there is no job none"):
+        await anext(served.operations.follow(["none"]))
+
+
+async def test_runs_without_data_are_skipped_and_named():
+    async def submit(works):
+        return [SimpleNamespace(id=f"j{work.run}", run=work.run, data=work.data) for work in works]
+
+    async def runs_on_disk():
+        return {1: "raw", 3: "all"}
+
+    async def runs():
+        return [SimpleNamespace(proposal=1234, run=2), SimpleNamespace(proposal=7, run=9)]
+
+    service = SimpleNamespace(
+        settings=SimpleNamespace(proposal=1234),
+        proposal_path="/p",
+        runs_on_disk=runs_on_disk,
+        table=SimpleNamespace(runs=runs),
+        submit=submit,
+    )
+    operations = Operations(service)
+    answer = await operations.reprocess("all")
+    assert [job["run"] for job in answer["jobs"]] == [1, 3]
+    assert answer["skipped"] == [{"run": 2, "reason": "no data in /p"}]
+    mocked = await operations.reprocess("all", mock=True)
+    assert [(job["run"], job["data"]) for job in mocked["jobs"]] == [
+        (1, "all"),
+        (2, "all"),
+        (3, "all"),
+    ]
+    assert mocked["skipped"] == []
