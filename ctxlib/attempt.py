@@ -19,8 +19,6 @@ from ctxlib.known import known_results
 from ctxlib.output import words_for_seconds
 from ctxlib.runner import EXIT_JOURNAL, Wake, read_request
 
-# Signals that come from outside a process rather than from what it does.
-_FOREIGN = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # Seconds that processes have after SIGTERM.
 _GRACE = 2.0
 # How often to look, in seconds: at least, and at most.
@@ -286,7 +284,7 @@ def _is_blameless(runner: _Runner, wait_status: int) -> bool:
     if runner.ending is not None:
         return False
     if os.WIFSIGNALED(wait_status):
-        return os.WTERMSIG(wait_status) in _FOREIGN
+        return os.WTERMSIG(wait_status) in processes.FOREIGN_SIGNALS
     return os.waitstatus_to_exitcode(wait_status) == EXIT_JOURNAL
 
 

@@ -31,6 +31,10 @@ LONGEST_LINE = 2**26
 """Bytes of one message: a context file's error can be as long as a printed array."""
 
 
+class KilledLoading(ContextBroken):
+    """The process was killed while it loaded the context, perhaps through no fault of that."""
+
+
 @dataclass(frozen=True)
 class ServerKey:
     """What one fork server is for: jobs of this context in this Python, `fork` or `fresh`."""
@@ -83,6 +87,7 @@ class ForkServer:
         """Start the process and wait until it has loaded the context.
 
         Raises ContextBroken when it cannot be executed, or takes more than `load_limit` seconds.
+        KilledLoading, which is one of these, when an operator or the kernel may have ended it.
         """
         self._loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
@@ -127,10 +132,11 @@ class ForkServer:
             raise ContextBroken(message["broken"])
         code = await self._exit
         how = f"signal {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
-        raise _broken(
+        broken = _broken(
             f"loading the context file ended the whole Python process with {how}",
             f"see {self._log_path()}",
         )
+        raise KilledLoading(broken.problems) if -code in processes.FOREIGN_SIGNALS else broken
 
     async def start(self, handle: str) -> tuple[str, str]:
         """Offer an attempt; return the answer (`accepted`, `stale`, `claimed`, `rejected`, or

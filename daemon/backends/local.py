@@ -11,7 +11,7 @@ from pathlib import Path
 from ctxlib import claim, processes
 from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Status
-from daemon.backends.forkserver import ForkServer, ServerKey
+from daemon.backends.forkserver import ForkServer, KilledLoading, ServerKey
 
 # A context that is edited more often than this while one job waits is not ready for it.
 _MOST_RELOADS = 10
@@ -124,22 +124,30 @@ class LocalManager:
             if server is not None and server.usable:
                 return server
             self._make_room()
-            server = ForkServer(
-                key,
-                folder=self._folder,
-                library=self._library,
-                wake=self._wake_end(),
-                terminal=self._terminal,
-                idle_seconds=self._idle_seconds,
-                on_end=self._ended,
-            )
-            await server.launch(self._load_limit)
+            try:
+                server = await self._launch(key)
+            except KilledLoading as killed:
+                self._log(f"{key.context}: {killed}; trying once more")
+                server = await self._launch(key)
             if server.note:
                 self._log(f"{key.context}: {server.note}")
             self._servers[key] = server
             self._living.add(server)
             server.listening.add_done_callback(lambda _: self._living.discard(server))
             return server
+
+    async def _launch(self, key: ServerKey) -> ForkServer:
+        server = ForkServer(
+            key,
+            folder=self._folder,
+            library=self._library,
+            wake=self._wake_end(),
+            terminal=self._terminal,
+            idle_seconds=self._idle_seconds,
+            on_end=self._ended,
+        )
+        await server.launch(self._load_limit)
+        return server
 
     def _make_room(self) -> None:
         """Let go of the server that has been used least lately, if there are too many."""

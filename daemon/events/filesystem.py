@@ -12,7 +12,8 @@ from daemon.events.inbox import FILESYSTEM
 
 KINDS: tuple[Data, ...] = get_args(Data)
 READERS_FILE = b"karabo_data_map.json"
-"""What extra_data itself leaves in a run that it may write to (and, with a prefix, on the way)."""
+"""What extra_data itself leaves in a run that it may write to; with more letters while it writes,
+which is what stays of one that was killed then."""
 
 
 def run_number(name: str) -> int | None:
@@ -42,7 +43,7 @@ def _entries(folder: bytes, prefix: bytes) -> Iterator[tuple[bytes, int, int]]:
     with os.scandir(folder) as found:
         for entry in found:
             name = prefix + entry.name
-            if name.endswith(READERS_FILE):
+            if READERS_FILE in entry.name:
                 continue
             try:
                 if entry.is_dir(follow_symlinks=False):

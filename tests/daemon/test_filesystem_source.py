@@ -74,6 +74,15 @@ def test_fingerprint_notices_names_sizes_times_and_folders(tmp_path):
     assert changed()
 
 
+def test_what_extra_data_leaves_in_a_run_does_not_count(tmp_path):
+    folder = tmp_path / "r0042"
+    write(folder / "a.h5")
+    before = fingerprint(folder)
+    write(folder / "karabo_data_map.json")
+    write(folder / "karabo_data_map.jsonh2213k59")  # of a process that was killed as it wrote
+    assert fingerprint(folder) == before
+
+
 def test_nothing_has_no_fingerprint(tmp_path):
     assert fingerprint(tmp_path / "missing") is None
     assert fingerprint(tmp_path) is None

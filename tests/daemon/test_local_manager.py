@@ -188,6 +188,30 @@ async def test_a_broken_context_is_told_and_mended(managed, tmp_path, context, t
     assert values(attempt) == {"number": 1}
 
 
+async def test_a_server_killed_while_it_loads_is_tried_once_more(managed, tmp_path):
+    context = """
+    import os, signal
+    from damnit_ctx import Variable
+
+    with open("loads", "a") as loads:
+        loads.write("x")
+    if os.path.getsize("loads") < OFTEN:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @Variable()
+    def number(run):
+        return 1
+    """
+    local = managed()
+    attempt = make_job(tmp_path, context=context.replace("OFTEN", "2"))
+    await local.do(attempt)
+    assert values(attempt) == {"number": 1}
+    again = make_job(tmp_path, "j2", context=context.replace("OFTEN", "9"))
+    with pytest.raises(ContextBroken, match="with signal Killed"):
+        await local.manager.submit(again)
+    assert (tmp_path / "loads").read_text() == "xxxx"
+
+
 async def test_an_import_without_end_is_ended(managed, tmp_path):
     context = "import subprocess, time\nsubprocess.Popen(['sleep', '1000'])\ntime.sleep(1000)\n"
     local = managed(load_limit=0.5)
