@@ -38,6 +38,7 @@ class Daemon:
         trace: TracebackType | None,
     ) -> None:
         self.client.close()
+        processes.end(self.pid)  # here, as strace does not pass on the signal that ends it
 
     def _endpoint(self) -> Endpoint | None:
         if not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE:

@@ -34,7 +34,7 @@ def main() -> None:
         [(proposal, r, name, r / 7, now) for r in range(1000, 1000 + long) for name in names],
     )
     table.conn.commit()
-    longer = statistics.median(write(run) for run in range(100, 100 + repeats))
+    longer = statistics.median(write(run) for run in range(500, 500 + repeats))
     result.write_text(json.dumps({"empty": 1000 * empty, "long": 1000 * longer}))
 
 

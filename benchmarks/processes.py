@@ -45,12 +45,21 @@ def background(
     try:
         yield psutil.Process(started.pid)
     finally:
-        below = [] if started.poll() is not None else tree(started.pid)[1:]
-        started.terminate()
+        end(started.pid)
         started.wait()
-        _, left = psutil.wait_procs(below, timeout=10)
-        for process in left:
-            process.kill()
+
+
+def end(pid: int) -> None:
+    """End a process and all that descend from it; nothing happens when it has ended by itself."""
+    try:
+        root, *below = tree(pid)
+        root.terminate()
+    except psutil.NoSuchProcess:
+        return
+    root.wait()
+    _, left = psutil.wait_procs(below, timeout=10)
+    for process in left:
+        process.kill()
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -16,7 +16,7 @@ from daemon.store.table import RunsTable
 
 VALUES = 50
 LONG = 10_000
-REPEATS = 15
+REPEATS = 51
 
 
 def measure() -> list[Figure]:
@@ -39,7 +39,7 @@ async def _ours(path: Path) -> tuple[float, float]:
         empty = await _writes(table, names, 1)
         for run in range(1000, 1000 + LONG):
             await _write(table, names, run)
-        return empty, await _writes(table, names, 100)
+        return empty, await _writes(table, names, 500)
     finally:
         await table.close()
 
