@@ -25,7 +25,6 @@ from daemon.jobs.trouble import insist
 from daemon.settings import Settings
 
 STOPPED_BY_OTHERS = "it was stopped, but not by this daemon"
-CLUSTER_HERE = "variables with cluster=True run on this machine, as a job of their own"
 LAST_SECONDS = 5.0
 """How long a stop waits for run files that are being made, beyond its grace."""
 
@@ -101,7 +100,6 @@ class Scheduler:
         )
         self._intake = Intake(inbox, queue, self._outside, self._queued)
         self._tasks: list[asyncio.Task[None]] = []
-        self._told_of_cluster = False
 
     async def start(self) -> None:
         """Take up what an earlier daemon left, then take new work."""
@@ -215,9 +213,6 @@ class Scheduler:
         )
         ended = await insist(finish, job.name, self._outside.log)
         if outcome.cluster:
-            if not self._told_of_cluster:
-                self._told_of_cluster = True
-                self._outside.log.info(CLUSTER_HERE)
             self._outside.publish((await self._queue.get(cluster_id(job))).update())
         if ended.state is State.FAILED:
             self._outside.log.error("%s failed: %s", job.name, ended.reason)
