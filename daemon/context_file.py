@@ -5,13 +5,18 @@ import json
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
+from ctxlib import processes
+
 TIMEOUT = 300.0
 """Seconds that a context file's imports may take."""
 WATCH_SECONDS = 1.0
+RETRY_SECONDS = 30.0
+"""After how long a file that could not be checked is tried again."""
 
 NEEDED = "import sys, h5py, numpy, xarray; sys.exit(sys.version_info < (3, 10))"
 
@@ -33,9 +38,10 @@ async def _run(command: Sequence[str], cwd: Path, timeout: float) -> tuple[int, 
         try:
             code = await asyncio.wait_for(process.wait(), timeout)
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            # With what it has started: an import can leave programs behind.
+            session = partial(processes.session_members, process.pid)
+            await asyncio.to_thread(processes.kill_until_gone, session)
+            await process.wait()
         output.seek(0)
         return code, output.read().decode(errors="replace").strip()[-2000:]
 
@@ -125,11 +131,16 @@ class ContextFile:
     async def watch(self) -> None:
         """Read the file whenever it has changed, until cancelled; problems go to the log."""
         while True:
-            await self.state()
-            await asyncio.sleep(WATCH_SECONDS)
+            pause = WATCH_SECONDS
+            try:
+                await self.state()
+            except Exception:  # noqa: BLE001 - a full disk is no reason to end the daemon
+                self._log.exception("%s cannot be checked; trying again", self._path)
+                pause = RETRY_SECONDS
+            await asyncio.sleep(pause)
 
     async def _read(self) -> None:
-        self._signature = self._now()
+        signature, self._signature = self._now(), None
         name = self._path.name
         if not self._path.exists():
             self._known = _broken(f"{name} is missing in {self._path.parent}")
@@ -146,6 +157,7 @@ class ContextFile:
             self._log.info("%s: %d variables", name, len(self._known["variables"]))
         else:
             self._log.error("%s cannot be executed; events wait until it can", name)
+        self._signature = signature
 
     def _now(self) -> object:
         try:

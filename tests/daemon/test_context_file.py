@@ -1,0 +1,83 @@
+"""The context file is checked in a process of its own, whenever it changes."""
+
+import asyncio
+import logging
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctxlib import processes
+from daemon import context_file
+from daemon.context_file import ContextFile, check
+
+LIBRARY = Path(__file__).parents[2]
+PLAIN = "from damnit_ctx import Variable\n\n@Variable()\ndef number(run):\n    return 1\n"
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "context.py"
+    path.write_text(PLAIN)
+    return path
+
+
+def made(path, register):
+    return ContextFile(
+        path,
+        library=lambda: LIBRARY,
+        python=lambda: sys.executable,
+        register=register,
+        log=logging.getLogger("context"),
+    )
+
+
+async def test_variables_are_registered_once_for_each_version(path):
+    registered = []
+
+    async def register(variables):
+        registered.append([variable["name"] for variable in variables])
+
+    context = made(path, register)
+    assert await context.state() == {"ok": True, "problems": []}
+    await context.state()
+    assert registered == [["number"]]
+    path.write_text("1 +\n")
+    broken = await context.state()
+    assert not broken["ok"]
+    assert broken["problems"][0]["line"] == 1
+    path.write_text(PLAIN.replace("number", "other"))
+    assert (await context.state())["ok"]
+    assert registered == [["number"], ["other"]]
+
+
+async def test_a_table_that_cannot_be_written_ends_nothing(path, monkeypatch, caplog):
+    monkeypatch.setattr(context_file, "RETRY_SECONDS", 0.01)
+    registered = asyncio.Event()
+    refusals = [sqlite3.OperationalError("database or disk is full")]
+
+    async def register(variables):
+        if refusals:
+            raise refusals.pop()
+        registered.set()
+
+    watching = asyncio.create_task(made(path, register).watch())
+    try:
+        async with asyncio.timeout(30):
+            await registered.wait()
+    finally:
+        watching.cancel()
+    assert "cannot be checked; trying again" in caplog.text
+
+
+@pytest.mark.parametrize("then", ["", "import time; time.sleep(1000)"])
+async def test_what_an_import_has_started_ends_with_the_check(path, tmp_path, then):
+    path.write_text(
+        f"import pathlib, subprocess\nprocess = subprocess.Popen(['sleep', '1000'])\n"
+        f"pathlib.Path('pid').write_text(str(process.pid))\n{then}\n"
+    )
+    answer = await check(path, LIBRARY, sys.executable, timeout=5.0)
+    assert ("did not load within 5 s" in str(answer)) == bool(then)
+    found = processes.read(int((tmp_path / "pid").read_text()))
+    assert found is None or found.zombie
