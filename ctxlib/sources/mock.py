@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ctxlib.sources import OpenedRun
+from ctxlib.sources import OpenedRun, Request
 
 _START = 1_500_000_000
 _TRAINS = 10
@@ -51,6 +51,15 @@ class MockKeyData:
         return xr.DataArray(self.ndarray(), dims="trainId", coords={"trainId": trains})
 
 
-def open_run() -> OpenedRun:
+def preload() -> None:
+    """There is nothing to import."""
+
+
+def available_data(request: Request) -> str:
+    """All that is asked for."""
+    return str(request["data"])
+
+
+def open_run(_request: Request) -> OpenedRun:
     """A run without files."""
     return OpenedRun(MockRun(), float(_START))
