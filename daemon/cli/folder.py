@@ -46,7 +46,7 @@ def program() -> str:
 
 def existing_folder(directory: str | None) -> Path:
     """The folder that DIR names; an error when it is not there."""
-    from daemon.locate import NotFoundError, find_folder
+    from ctxlib.places import NotFoundError, find_folder
 
     try:
         folder = find_folder(directory)
@@ -79,7 +79,6 @@ def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"
     to connect into click's `obj`.
     """
     from daemon.control import ServiceError
-    from daemon.database import SchemaError
 
     factory: Connect | None = click.get_current_context().obj
     if factory is None:
@@ -91,5 +90,5 @@ def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"
     try:
         with factory(folder, create=create) as service:
             yield service
-    except (ServiceError, SchemaError) as error:
+    except ServiceError as error:
         raise click.ClickException(str(error)) from error

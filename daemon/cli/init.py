@@ -48,7 +48,7 @@ def command(
     proposal's number means its usr/Shared/amore. Runs that are there already are left alone
     until they are reprocessed, unless told otherwise.
     """
-    from daemon.locate import NotFoundError, find_folder
+    from ctxlib.places import NotFoundError, find_folder
 
     try:
         folder = find_folder(directory)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.locate import NotFoundError, find_folder, proposal_path
+from ctxlib.places import NotFoundError, find_folder
+from daemon.locate import proposal_path
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from example_runs import make_proc, make_raw
 
+from ctxlib.places import DATA_ROOT
 from daemon.cli import COMMANDS
-from daemon.locate import DATA_ROOT
 from daemon.settings import describe
 from daemon.supervisor import shutdown
 
