@@ -136,8 +136,14 @@ class Connection:
             _give_way(self._folder)
 
     def _run(self, work: Any) -> Any:
+        from daemon.control import ServiceError
+        from daemon.database import SchemaError
+
         assert self._runner is not None
-        return self._runner.run(work)
+        try:
+            return self._runner.run(work)
+        except SchemaError as error:
+            raise ServiceError(str(error)) from error
 
     def _holder(self) -> Holder | None:
         """Take the lock, or find the holder that answers; waits for a moment of neither."""
