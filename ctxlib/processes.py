@@ -13,6 +13,9 @@ from pathlib import Path
 FOREIGN_SIGNALS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Signals that come from outside a process rather than from what it does."""
 
+ATTEMPT = "RUNTABLE_ATTEMPT"
+"""Environment variable with the folder of the attempt that a program was started in."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -143,6 +146,20 @@ def _children(pid: int) -> list[int]:
 def session_members(session: int) -> list[int]:
     """Pids of the processes of a session, zombies left out."""
     return [p.pid for p in everyone() if p.session == session and not p.zombie]
+
+
+def started_with(name: str, value: str) -> list[int]:
+    """Pids of the programs that were started with this environment variable, zombies left out."""
+    wanted = os.fsencode(f"{name}={value}")
+    found = []
+    for process in everyone():
+        try:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+        except OSError:
+            continue  # it has ended, or is somebody else's
+        if wanted in environment.split(b"\0"):
+            found.append(process.pid)
+    return found
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:

@@ -91,6 +91,8 @@ def run(
     stays on the terminal.
     """
     request = read_request(attempt_dir)
+    # By this whoever tidies up knows the programs that variables start, in whatever session.
+    os.environ[processes.ATTEMPT] = str(attempt_dir)
     if not terminal:
         output.redirect(Path(request["log"]))
     output.write_by_line()

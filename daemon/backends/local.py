@@ -218,7 +218,7 @@ def look_at(attempt_dir: Path, now: float) -> Status:
         return Status("running")
     if made.boot_id != processes.boot_id():
         return Status("lost", f"{made.host} was restarted")
-    _end_remains(entries)
+    _end_remains(attempt_dir, entries)
     # It may have ended the job, and itself, between the two looks.
     if any(entry.kind == "ended" for entry in JournalReader(attempt_dir).read_watcher()):
         return look_at(attempt_dir, now)
@@ -233,8 +233,8 @@ def _unseen(attempt_dir: Path, made: claim.Claim, now: float) -> Status:
     return Status("running", f"on {made.host}")
 
 
-def _end_remains(entries: Iterable[Entry]) -> None:
-    """Kill what is left in the sessions of runners whose watcher is gone.
+def _end_remains(attempt_dir: Path, entries: Iterable[Entry]) -> None:
+    """Kill what is left of runners whose watcher is gone: their sessions, and what left these.
 
     The runners themselves end with their watcher; programs that they started do not.
     """
@@ -244,12 +244,13 @@ def _end_remains(entries: Iterable[Entry]) -> None:
 
     def remains() -> list[int]:
         # A session's number is not given out again as long as it has members.
-        return [
+        members = [
             process.pid
             for process in processes.everyone()
             if process.session in began
             and process.start >= (began[process.session] or 0)
             and not process.zombie
         ]
+        return [*members, *processes.started_with(processes.ATTEMPT, str(attempt_dir))]
 
     processes.kill_until_gone(remains)

@@ -323,17 +323,21 @@ async def test_a_job_of_an_earlier_manager_can_be_stopped(managed, tmp_path):
 
 async def test_a_killed_server_loses_its_jobs_and_leaves_no_process(managed, tmp_path):
     local = managed()
-    attempt = make_job(tmp_path, context=WAITING)
+    away = 'subprocess.Popen(["sleep", "1000.5"], start_new_session=True)\n    while'
+    attempt = make_job(tmp_path, context=WAITING.replace("while", away))
     await local.manager.submit(attempt)
     await eventually(lambda: times_started(attempt)["waits"])
     runner = entries(attempt, "runner")[0].fields["pid"]
+    mark = processes.ATTEMPT, str(attempt)
     await eventually(lambda: len(processes.session_members(runner)) == 2)
+    await eventually(lambda: len(processes.started_with(*mark)) == 2)
     os.kill(server_of(attempt), signal.SIGKILL)
     await eventually(lambda: local.ends == [("j1", 1)])
     status = await local.state(attempt)
     assert status.state == "lost"
     assert str(server_of(attempt)) in status.reason
     assert processes.session_members(runner) == []
+    assert processes.started_with(*mark) == []
 
     (tmp_path / "go").touch()
     again = make_job_again(attempt)
