@@ -5,7 +5,6 @@ Knows nothing of where results go or come from; that is the recorder's and `Know
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -14,6 +13,10 @@ from ctxlib.cell import Cell
 from ctxlib.errors import Skip, VariableError, describe
 from ctxlib.graph import Node
 from ctxlib.protect import protected
+
+
+_Use = tuple[str, str]
+"""A variable and its argument, by name."""
 
 
 class Recorder(Protocol):
@@ -121,13 +124,14 @@ def _arguments(node: Node, meta: Mapping[str, object], results: _Results) -> dic
     return {
         argument.name: meta[argument.target]
         if argument.kind == "meta"
-        else _dependency(argument, results)
+        else _dependency(node, argument, results)
         for argument in node.inputs
     }
 
 
-def _dependency(argument: Argument, results: _Results) -> object:
-    values = {name: results.take(name) for name in argument.names if results.has(name)}
+def _dependency(node: Node, argument: Argument, results: _Results) -> object:
+    use = (node.name, argument.name)
+    values = {name: results.take(name, use) for name in argument.names if results.has(name)}
     if not values:
         return argument.default
     return values if argument.is_glob else values[argument.names[0]]
@@ -141,20 +145,19 @@ class _Results:
         self._values: dict[str, object] = {}
         self._known = known
         self._computed = {node.name for node in pending}
-        self._users = Counter(
-            name
-            for node in pending
-            if node.problem is None
-            for argument in node.inputs
-            for name in argument.names
-        )
+        # By name, which argument of which variable will still take the value.
+        self._uses: dict[str, set[_Use]] = {}
+        for node in pending:
+            for argument in node.inputs if node.problem is None else ():
+                for name in argument.names:
+                    self._uses.setdefault(name, set()).add((node.name, argument.name))
 
     def put(self, name: str, value: object) -> None:
         if isinstance(value, Cell):
             value = value.data
         if value is None:
             self.reasons[name] = "returned nothing"
-        elif self._users[name]:
+        elif self._uses.get(name):
             self._values[name] = value
 
     def has(self, name: str) -> bool:
@@ -165,19 +168,20 @@ class _Results:
     def reason(self, name: str) -> str:
         return self.reasons.get(name, "was not computed")
 
-    def take(self, name: str) -> object:
+    def take(self, name: str, use: _Use) -> object:
         """Give a value for one use: a copy, unless it is the last one."""
-        self._users[name] -= 1
-        if self._users[name] > 0:
+        self._uses[name].discard(use)
+        if self._uses[name]:
             return protected(self._values[name])
         return self._values.pop(name)
 
     def release(self, node: Node) -> None:
         """Let go of what a variable would have used that is not computed after all."""
-        for name in (name for argument in node.inputs for name in argument.names):
-            self._users[name] -= 1
-            if self._users[name] <= 0:
-                self._values.pop(name, None)
+        for argument in node.inputs:
+            for name in argument.names:
+                self._uses[name].discard((node.name, argument.name))
+                if not self._uses[name]:
+                    self._values.pop(name, None)
 
     def _look_up(self, name: str) -> None:
         error = self._known.error(name)

@@ -274,6 +274,30 @@ def test_values_are_let_go_when_nothing_needs_them_any_more(context):
     assert (journal.values["uses"], journal.values["later"]) == (False, True)
 
 
+def test_a_copy_that_fails_costs_only_the_one_it_was_for(context):
+    loaded = context("""
+    import numpy as np
+    class Big(np.ndarray):
+        copies = 0
+        def copy(self):
+            Big.copies += 1
+            if Big.copies == 1:
+                raise MemoryError("too big")
+            return np.array(self)
+    @Variable
+    def big(run): return np.zeros(3).view(Big)
+    @Variable
+    def first(run, x: "var#big"): return 1
+    @Variable
+    def second(run, x: "var#big"): return 2
+    @Variable
+    def third(run, x: "var#big"): return 3
+    """)
+    journal = evaluated(loaded)
+    assert journal.texts == {"first": "too big"}
+    assert (journal.values["second"], journal.values["third"]) == (2, 3)
+
+
 def test_copies():
     inner = np.arange(3)
     circle = [inner, inner]
