@@ -14,7 +14,6 @@ from ctxlib.errors import Skip, VariableError, describe
 from ctxlib.graph import Node
 from ctxlib.protect import protected
 
-
 _Use = tuple[str, str]
 """A variable and its argument, by name."""
 
