@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(probe: Callable[[], T], timeout: float = 20.0, interval: float = 0.02) -> T:
+def wait_until(probe: Callable[[], T | None], timeout: float = 20.0, interval: float = 0.02) -> T:
     """Call `probe` until it gives something true and return that; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
