@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATABASE = "runs.sqlite"
+PROPOSAL = click.IntRange(1, 999_999)
+"""What a proposal's number can be, as in `settings`, which is not imported for that alone."""
 
 
 class Connect(Protocol):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from daemon.cli.folder import DATABASE, program
+from daemon.cli.folder import DATABASE, PROPOSAL, program
 from daemon.cli.output import plural
 
 CONTEXT = "context.py"
@@ -15,7 +15,7 @@ CONTEXT = "context.py"
 @click.argument("directory", metavar="DIR")
 @click.option(
     "--proposal",
-    type=click.IntRange(min=1),
+    type=PROPOSAL,
     metavar="N",
     help="The proposal's number. Needed unless DIR tells it.",
 )

@@ -2,7 +2,7 @@
 
 import click
 
-from daemon.cli.folder import connect, database_folder, dir_argument, program
+from daemon.cli.folder import PROPOSAL, connect, database_folder, dir_argument, program
 
 
 @click.command("notify")
@@ -13,7 +13,7 @@ from daemon.cli.folder import connect, database_folder, dir_argument, program
 )
 @click.option(
     "--proposal",
-    type=click.IntRange(min=1),
+    type=PROPOSAL,
     metavar="N",
     help="The run's proposal. Default: the database's.",
 )

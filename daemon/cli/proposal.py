@@ -2,11 +2,18 @@
 
 import click
 
-from daemon.cli.folder import DATABASE, connect, database_folder, existing_folder, in_option
+from daemon.cli.folder import (
+    DATABASE,
+    PROPOSAL,
+    connect,
+    database_folder,
+    existing_folder,
+    in_option,
+)
 
 
 @click.command("proposal")
-@click.argument("number", metavar="[N]", type=click.IntRange(min=1), required=False)
+@click.argument("number", metavar="[N]", type=PROPOSAL, required=False)
 @in_option
 def command(number: int | None, directory: str | None) -> None:
     """Show the proposal, or set it to N.

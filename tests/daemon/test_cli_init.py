@@ -120,6 +120,11 @@ def test_nothing_is_overwritten(tmp_path: Path, name: str, words: str) -> None:
     assert (tmp_path / name).read_text() == "precious"
 
 
+def test_a_number_that_no_proposal_has(tmp_path: Path) -> None:
+    assert init(tmp_path / "new", "--proposal", 1_000_000).exit_code == 2
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_that_tells_no_proposal(tmp_path: Path) -> None:
     result = init(tmp_path / "d")
     assert result.exit_code == 2

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from cli_fake import FakeService, Run
 
+from daemon.cli.folder import PROPOSAL
+from daemon.settings import right
+
 
 @pytest.fixture(autouse=True)
 def _answers(cli_service: FakeService) -> None:
@@ -41,6 +44,16 @@ def test_get_without_a_database_is_an_error(cli: Run, cli_folder: Path) -> None:
     assert "no database in" in result.stderr
 
 
-@pytest.mark.parametrize("number", ["0", "p1234", "12.5"])
-def test_a_number_that_is_none(cli: Run, number: str) -> None:
-    assert cli("proposal", number).exit_code == 2
+@pytest.mark.parametrize("number", ["0", "p1234", "12.5", "1000000"])
+@pytest.mark.parametrize(
+    "words", [["proposal"], ["notify", "--run", "1", "--data", "raw", "--proposal"]]
+)
+def test_a_number_that_is_none(
+    cli: Run, cli_service: FakeService, words: list[str], number: str
+) -> None:
+    assert cli(*words, number).exit_code == 2
+    assert cli_service.asked == []
+
+
+def test_numbers_are_those_of_the_setting() -> None:
+    assert right("proposal") == f"a whole number from {PROPOSAL.min} to {PROPOSAL.max}"
