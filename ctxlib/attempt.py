@@ -289,11 +289,5 @@ def _is_blameless(runner: _Runner, wait_status: int) -> bool:
 
 
 def _how_it_died(wait_status: int) -> Ending:
-    if not os.WIFSIGNALED(wait_status):
-        code = os.waitstatus_to_exitcode(wait_status)
-        return Ending("exit", f"ended by itself with exit code {code}")
-    number = os.WTERMSIG(wait_status)
-    # Real-time signals have no names.
-    names = {known.value: known.name for known in signal.Signals}
-    name = names.get(number, str(number))
-    return Ending("signal", f"killed by signal {name} ({signal.strsignal(number)})")
+    code = "signal" if os.WIFSIGNALED(wait_status) else "exit"
+    return Ending(code, processes.words_for_end(wait_status))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 
 class Skip(Exception):
@@ -62,14 +63,34 @@ class UnsavableError(TypeError):
     """A variable returned something that cannot be saved; the message names its type."""
 
 
+class ForeignError(Exception):
+    """An exception of another process: of its class only the name is known."""
+
+
+def error_text(error: BaseException) -> str:
+    """The text of an exception, whatever its own `__str__` does."""
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001  a user's __str__ may raise anything
+        return f"(its text cannot be given: {type(failure).__name__})"
+
+
 def describe(error: BaseException) -> str:
     """Give an exception as "ValueError: its text", whatever its own text does."""
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except Exception as failure:  # noqa: BLE001  a user's __str__ may raise anything
-        text = f"(its text cannot be given: {type(failure).__name__})"
+    name, text = type(error).__name__, error_text(error)
     return f"{name}: {text}" if text else name
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback from where the user's code begins, or the whole one if there is none."""
+    import traceback  # only errors pay for it
+
+    ours = str(Path(__file__).parent)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
+        trace = trace.tb_next
+    lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
+    return "".join(lines)
 
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
@@ -78,3 +99,14 @@ def nearest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
 
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else otherwise
+
+
+def foreign_error(kind: str, text: str) -> Exception:
+    """Make an exception again of its class's name and its text: `Skip`, or a ForeignError.
+
+    It is shown by the name that it had; `except ValueError` does not catch it.
+    """
+    if kind == Skip.__name__:
+        return Skip(text)
+    named: type[Exception] = type(kind, (ForeignError,), {})
+    return named(text)

@@ -162,6 +162,16 @@ def started_with(name: str, value: str) -> list[int]:
     return found
 
 
+def words_for_end(wait_status: int) -> str:
+    """How a process ended, by what waiting for it gave: "killed by signal SIGSEGV (...)"."""
+    if not os.WIFSIGNALED(wait_status):
+        return f"ended by itself with exit code {os.waitstatus_to_exitcode(wait_status)}"
+    number = os.WTERMSIG(wait_status)
+    # Real-time signals have no names.
+    names = {known.value: known.name for known in signal.Signals}
+    return f"killed by signal {names.get(number, number)} ({signal.strsignal(number)})"
+
+
 def signal_all(pids: Iterable[int], number: int) -> None:
     """Send a signal to processes; those that are gone already do not matter."""
     for pid in pids:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from ctxlib import files, limits, output, plain, summaries
-from ctxlib.errors import Skip
+from ctxlib.errors import Skip, error_text, user_traceback
 from ctxlib.graph import Node
 from ctxlib.known import FRAGMENTS
 
@@ -55,8 +53,8 @@ class JobRecorder:
     def failed(self, node: Node, error: BaseException) -> None:
         """Say that a variable failed or was skipped, and why."""
         duration, _ = self._use()
-        name, message = type(error).__name__, _message(error)
-        trace = "" if isinstance(error, Skip) else _user_traceback(error)
+        name, message = type(error).__name__, error_text(error)
+        trace = "" if isinstance(error, Skip) else user_traceback(error)
         self.write(
             "failed",
             variable=node.name,
@@ -106,20 +104,3 @@ class _Use:
     def now(cls) -> _Use:
         times = os.times()
         return cls(time.perf_counter(), sum(times[:4]))
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception of the user's can do anything here
-        return f"(its text cannot be made: {type(broken).__name__})"
-
-
-def _user_traceback(error: BaseException) -> str:
-    """The traceback from where the user's code begins, or the whole one if there is none."""
-    ours = str(Path(__file__).parent)
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
-        trace = trace.tb_next
-    lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
-    return "".join(lines)
