@@ -59,6 +59,7 @@ def passing(run, number: "meta#run_number"):
 
 @Variable(title="Slow")
 def slow(run, number: "meta#run_number", array: "var#array", factor: "var#passing"):
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
     call(number, "slow")
     wait_for(f"go-{number}")
     return float((array * factor).sum())

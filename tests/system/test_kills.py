@@ -56,6 +56,7 @@ def check_complete(witness: Witness, run: int, job: str) -> dict[str, Any]:
         assert set(file[".errors"]) == {"fails"}
         assert "passing" not in file
     wait_until(lambda: not list((witness.folder / "jobs" / job).glob("*/fragments")))
+    assert not [line for line in witness.processes().values() if line.startswith("sleep")]
     return row
 
 
@@ -88,10 +89,10 @@ def test_the_daemon_while_the_run_goes_on_to_its_end(held_up: Witness) -> None:
 
 def test_the_daemon_and_the_fork_server(held_up: Witness) -> None:
     job = begin(held_up, 3)
-    server = held_up.claimed_by(job)
+    runner = held_up.runner(job)
     held_up.kill_daemon()
-    os.kill(server, signal.SIGKILL)
-    wait_until(lambda: not held_up.processes())
+    os.kill(held_up.claimed_by(job), signal.SIGKILL)
+    wait_until(lambda: runner not in held_up.processes())
     held_up.release(3)
     held_up.served()
     check_complete(held_up, 3, job)
