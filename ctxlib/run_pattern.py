@@ -6,8 +6,10 @@ them by it.
 
 import re
 from pathlib import Path
+from typing import Literal
 
-KINDS = ("raw", "proc")
+Data = Literal["raw", "proc"]
+KINDS: tuple[Data, ...] = ("raw", "proc")
 """What `{data}` stands for."""
 MOST_LENGTH = 200
 _RUN = re.compile(r"\{run(?::(?:0[1-9])?d)?\}")
@@ -34,7 +36,7 @@ class RunPattern:
         padded = _PADDED.search(self._name)
         self._width = int(padded[1]) if padded else 1
         before, after = _RUN.sub("\0", self._name).split("\0")
-        self._affixes = {
+        self._affixes: dict[str, tuple[str, str]] = {
             data: (before.replace(_DATA, data), after.replace(_DATA, data)) for data in KINDS
         }
 

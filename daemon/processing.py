@@ -77,6 +77,8 @@ class Processing:
             "context": str(context),
             "context_sha256": _sha256(context),
             "proposal_path": None if root is None else str(root),
+            "run_pattern": settings.run_pattern,
+            "source": settings.source,
             "mock": job.mock,
             "backend": job.backend,
             "cpus": settings.noncluster_cpus,
@@ -126,10 +128,10 @@ class Processing:
             self._begin(f"file of run {run}", self._combiner.publish_empty(target, began or now))
 
     def _oldest_file(self, run: int) -> float | None:
-        root = self.proposal_path
-        for data in ("raw", "proc"):
+        root, pattern = self.proposal_path, self._settings().runs
+        for data in pattern.kinds:
             try:
-                files = [] if root is None else list((root / data / f"r{run:04d}").iterdir())
+                files = [] if root is None else list((root / pattern.folder(data, run)).iterdir())
                 return min(file.stat().st_mtime for file in files)
             except (OSError, ValueError):
                 continue  # not there, not readable or empty: something else has to do

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from ctxlib.run_pattern import RunPattern
 from daemon.backends.choice import ByBackend
 from daemon.backends.local import LocalManager, revoke
 from daemon.backends.sequential import SequentialManager
@@ -141,7 +142,7 @@ class Service:
     async def _watch_runs(self) -> None:
         """Watch the proposal's runs; those of another one when the settings say so."""
         while True:
-            where = self.proposal_path, self.settings.proposal
+            where = self._where()
             watching = asyncio.create_task(self._watch(*where))
             changed = asyncio.create_task(self._until_elsewhere(where))
             try:
@@ -152,7 +153,10 @@ class Service:
                 await _cancel([watching, changed])
                 self._source = None
 
-    async def _watch(self, root: Path | None, proposal: int | None) -> None:
+    def _where(self) -> tuple[Path | None, int | None, RunPattern]:
+        return self.proposal_path, self.settings.proposal, self.settings.runs
+
+    async def _watch(self, root: Path | None, proposal: int | None, pattern: RunPattern) -> None:
         if root is None or proposal is None:
             LOG.warning(
                 "proposal %s has no folder that can be watched: set it with "
@@ -164,6 +168,7 @@ class Service:
         self._source = FilesystemSource(
             root,
             proposal,
+            pattern=pattern,
             settings=lambda: self.settings,
             store=self.inbox.store,
             last_keys=self.inbox.last_keys,
@@ -171,8 +176,8 @@ class Service:
         )
         await self._source.run()
 
-    async def _until_elsewhere(self, where: tuple[Path | None, int | None]) -> None:
-        while (self.proposal_path, self.settings.proposal) == where:
+    async def _until_elsewhere(self, where: tuple[Path | None, int | None, RunPattern]) -> None:
+        while self._where() == where:
             self._settings_changed.clear()
             await self._settings_changed.wait()
 
@@ -212,7 +217,7 @@ class Service:
         if root is None:
             return {}
         kinds: dict[int, set[Data]] = {}
-        for data, run, _ in await asyncio.to_thread(existing_runs, root):
+        for data, run, _ in await asyncio.to_thread(existing_runs, root, self.settings.runs):
             kinds.setdefault(run, set()).add(data)
         return {run: "all" if len(found) == 2 else found.pop() for run, found in kinds.items()}
 

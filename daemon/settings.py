@@ -19,6 +19,10 @@ from pydantic import (
     ValidationError,
 )
 
+from ctxlib.run_pattern import DEFAULT as DEFAULT_PATTERN
+from ctxlib.run_pattern import RunPattern
+from ctxlib.sources import DEFAULT as DEFAULT_SOURCE
+
 Value = int | float | str
 
 READ_ONLY = frozenset({"db_id", "data_format_version"})
@@ -67,6 +71,10 @@ def _matching(pattern: re.Pattern[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _run_pattern(text: str) -> str:
+    return RunPattern(text).text
+
+
 def _absolute(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError("is no absolute path")
@@ -77,6 +85,11 @@ def _absolute(text: str) -> str:
 _PATH = "an absolute path"
 _MEMORY_WORDS = "a number with its unit, as 25G or 512M"
 _NAME = "a name as Slurm knows it"
+_PATTERN_WORDS = (
+    "the path of a run's folder below proposal_path, with {run} once for its number and, "
+    "where they are apart, {data} for raw or proc, as {data}/r{run:04d}"
+)
+_SOURCE_WORDS = "the name of a source of runs, as euxfel or hdf5"
 _HOST_WORDS = "a host name or an IP address"
 AbsolutePath = Annotated[str, AfterValidator(_absolute), Field(title=_PATH)]
 Limit = Annotated[str, AfterValidator(_enough_memory), Field(title=f"{_MEMORY_WORDS}, 64M or more")]
@@ -88,6 +101,8 @@ SlurmTime = Annotated[
 FileName = Annotated[
     str, _matching(re.compile(r"[^/\0]+")), Field(title="the name of a file, without a folder")
 ]
+RunFolders = Annotated[str, AfterValidator(_run_pattern), Field(title=_PATTERN_WORDS)]
+SourceName = Annotated[str, _matching(re.compile(r"[\w.-]+")), Field(title=_SOURCE_WORDS)]
 HostName = Annotated[str, _matching(_HOST), Field(title=_HOST_WORDS)]
 
 
@@ -106,6 +121,12 @@ class Settings(BaseModel):
     proposal: int | None = Field(None, ge=1, le=999_999, description="number of the proposal")
     proposal_path: AbsolutePath | None = Field(
         None, description="folder with raw/ and proc/, when it is not found by the number"
+    )
+    run_pattern: RunFolders = Field(
+        DEFAULT_PATTERN.text, description="where runs are below proposal_path"
+    )
+    source: SourceName = Field(
+        DEFAULT_SOURCE, description="how runs are opened: euxfel, hdf5, mock or a package's own"
     )
     context_python: AbsolutePath | None = Field(
         None, description="Python that runs the context file; the daemon's own when not set"
@@ -177,6 +198,11 @@ class Settings(BaseModel):
     def umask(self) -> int:
         """The umask under which this folder's files are made (`share_with`)."""
         return UMASKS[self.share_with]
+
+    @property
+    def runs(self) -> RunPattern:
+        """Where runs are below the proposal's folder (`run_pattern`)."""
+        return RunPattern(self.run_pattern)
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, object]) -> Self:

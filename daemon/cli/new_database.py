@@ -63,6 +63,8 @@ async def _make_tables(
         root = service.proposal_path
         if root is None or not mark_runs:
             return 0
-        return await service.inbox.mark_seen(present_events(root, proposal, time.time()))
+        return await service.inbox.mark_seen(
+            present_events(root, service.settings.runs, proposal, time.time())
+        )
     finally:
         await service.close()

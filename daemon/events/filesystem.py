@@ -2,24 +2,16 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
+from ctxlib.run_pattern import RunPattern
 from daemon.events import Data, MigrationEvent
 from daemon.events.inbox import FILESYSTEM
 
-KINDS: tuple[Data, ...] = get_args(Data)
 READERS_FILE = b"karabo_data_map.json"
 """What extra_data itself leaves in a run that it may write to; with more letters while it writes,
 which is what stays of one that was killed then."""
-
-
-def run_number(name: str) -> int | None:
-    """The run whose folder is called `name` (r0042), or None if that is no run's name."""
-    number = int(name[1:]) if re.fullmatch(r"r[0-9]{4,9}", name, re.ASCII) else None
-    return number if number is not None and name == f"r{number:04d}" else None
 
 
 def fingerprint(folder: Path) -> str | None:
@@ -67,28 +59,32 @@ def event_key(data: str, run: int, found: str) -> str:
     return f"fs:{data}:{run}:{found}"
 
 
-def existing_runs(proposal_path: Path) -> list[tuple[Data, int, Path]]:
-    """(data, run, folder) of all run folders under raw/ and proc/, by run, raw before proc.
+def existing_runs(proposal_path: Path, pattern: RunPattern) -> list[tuple[Data, int, Path]]:
+    """(data, run, folder) of all run folders that `pattern` gives, by run, raw before proc.
 
-    Names that are no runs are left out. Raises OSError when raw/ or proc/ cannot be read.
+    Names that are no runs are left out. Raises OSError when a folder of runs cannot be read.
     """
     runs: list[tuple[Data, int, Path]] = []
-    for data in KINDS:
+    for data in pattern.kinds:
         try:
-            names = os.listdir(proposal_path / data)  # noqa: PTH208 - names are all that is needed
+            names = os.listdir(pattern.root(data, proposal_path))  # noqa: PTH208 - names are enough
         except (FileNotFoundError, NotADirectoryError):
             continue
-        for name in names:
-            run, folder = run_number(name), proposal_path / data / name
-            if run is not None and folder.is_dir():
+        for run in (pattern.run_number(data, name) for name in names):
+            if run is None:
+                continue
+            folder = proposal_path / pattern.folder(data, run)
+            if folder.is_dir():
                 runs.append((data, run, folder))
-    return sorted(runs, key=lambda item: (item[1], KINDS.index(item[0])))
+    return sorted(runs, key=lambda item: (item[1], pattern.kinds.index(item[0])))
 
 
-def present_events(proposal_path: Path, proposal: int, now: float) -> list[MigrationEvent]:
+def present_events(
+    proposal_path: Path, pattern: RunPattern, proposal: int, now: float
+) -> list[MigrationEvent]:
     """The events of all runs as they are on disk now, for `Inbox.mark_seen`."""
     events = []
-    for data, run, folder in existing_runs(proposal_path):
+    for data, run, folder in existing_runs(proposal_path, pattern):
         found = fingerprint(folder)
         if found is not None:
             key = event_key(data, run, found)

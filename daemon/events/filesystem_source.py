@@ -1,4 +1,4 @@
-"""The source that notices runs that arrive, settle or grow again under raw/ and proc/."""
+"""The source that notices runs that arrive, settle or grow again in the folders of runs."""
 
 import asyncio
 import logging
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ctxlib.run_pattern import RunPattern
 from daemon.events import Data, MigrationEvent
-from daemon.events.filesystem import KINDS, event_key, fingerprint, run_number
+from daemon.events.filesystem import event_key, fingerprint
 from daemon.events.inbox import FILESYSTEM
 from daemon.events.settler import Settler, Verdict
 from daemon.events.watch import Watch
 from daemon.settings import Settings
 
 CHECK_SECONDS = 5.0
-"""How often we look whether raw/ and proc/ are (still) there."""
+"""How often we look whether the folders of runs (raw/ and proc/) are (still) there."""
 RESCAN_SECONDS = 600.0
 """How often all runs are compared with their last events, for changes that no hint told of."""
 RETRY_SECONDS = 5.0
@@ -38,13 +39,14 @@ class _Look:
 
 
 class FilesystemSource:
-    """Watches raw/ and proc/ of a proposal and stores an event for each run that has settled."""
+    """Watches the run folders of a proposal and stores an event for each run that has settled."""
 
     def __init__(
         self,
         proposal_path: Path,
         proposal: int,
         *,
+        pattern: RunPattern,
         settings: Callable[[], Settings],
         store: Callable[[MigrationEvent], Awaitable[bool]],
         last_keys: Callable[[int], Awaitable[dict[tuple[str, int], str]]],
@@ -52,12 +54,14 @@ class FilesystemSource:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`store` and `last_keys` are the inbox's; `settings` is asked again at each look.
+        """Watch the folders that `pattern` gives below `proposal_path`.
 
-        `now` dates the events (Unix time), `clock` measures how long a folder was still.
+        `store` and `last_keys` are the inbox's; `settings` is asked again at each look. `now` dates
+        the events (Unix time), `clock` measures how long a folder was still.
         """
         self._path = proposal_path
         self._proposal = proposal
+        self._pattern = pattern
         self._settings = settings
         self._store = store
         self._last_keys = last_keys
@@ -66,7 +70,7 @@ class FilesystemSource:
         self._clock = clock
         self._settler = Settler({})
         self._watches: dict[Data, Watch] = {}
-        self._hints: set[tuple[Data, str]] = set()
+        self._hints: set[tuple[Data, int]] = set()
         self._hinted = asyncio.Event()
         self._remarked: set[tuple[object, ...]] = set()
         self._watching: asyncio.Task[list[Data]] | None = None
@@ -74,10 +78,13 @@ class FilesystemSource:
     def describe(self) -> str:
         """What is watched and how, in a few words."""
         parts = []
-        for data in KINDS:
+        for data in self._pattern.kinds:
             watch = self._watches.get(data)
-            parts.append(f"{self._path / data} ({watch.method if watch else 'not there yet'})")
-        return "filesystem: " + ", ".join(parts)
+            parts.append(f"{self._root(data)} ({watch.method if watch else 'not there yet'})")
+        return "filesystem: " + ", ".join(dict.fromkeys(parts))
+
+    def _root(self, data: Data) -> Path:
+        return self._pattern.root(data, self._path)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -101,7 +108,7 @@ class FilesystemSource:
     async def _close(self) -> None:
         if self._watching is not None:
             await asyncio.wait([self._watching])  # a thread cannot be cancelled
-        for data in KINDS:
+        for data in self._pattern.kinds:
             await asyncio.to_thread(self._unwatch, data)
 
     async def _pause(self, took: float) -> None:
@@ -116,10 +123,10 @@ class FilesystemSource:
     # Watches
 
     def _watch_roots(self, loop: asyncio.AbstractEventLoop) -> list[Data]:
-        """In a thread: follow raw/ and proc/ as they appear and vanish; those that appeared."""
+        """In a thread: follow the folders of runs as they come and go; those that have come."""
         appeared = []
-        for data in KINDS:
-            root, watch = self._path / data, self._watches.get(data)
+        for data in self._pattern.kinds:
+            root, watch = self._root(data), self._watches.get(data)
             try:
                 info = root.stat()
                 if watch is not None and watch.identity == (info.st_dev, info.st_ino):
@@ -148,93 +155,101 @@ class FilesystemSource:
             self._log.debug("a change in %s came after the event loop had ended", name)
 
     def _hint(self, data: Data, name: str) -> None:
-        self._hints.add((data, name))
-        self._hinted.set()
+        run = self._pattern.run_number(data, name)
+        if run is None:
+            self._stray(data, name)
+        else:
+            self._hints.add((data, run))
+            self._hinted.set()
 
     # Looking
 
     async def _scan(self) -> None:
         """Compare all runs with their last events."""
-        for data in KINDS:
-            for name, look in await asyncio.to_thread(self._look_at_all, data):
-                run = run_number(name)
-                if run is None:
+        for data in self._pattern.kinds:
+            names = await asyncio.to_thread(self._names, data)
+            for name in names:
+                if self._pattern.run_number(data, name) is None:
                     self._stray(data, name)
-                else:
-                    self._settler.compare((data, run), look.key)
+            for run, look in await asyncio.to_thread(self._look_at_all, data, names):
+                self._settler.compare((data, run), look.key)
 
-    def _look_at_all(self, data: Data) -> list[tuple[str, _Look]]:
-        root = self._path / data
+    def _names(self, data: Data) -> list[str]:
+        root = self._root(data)
         try:
-            names = sorted(os.listdir(root))  # noqa: PTH208 - names are all that is needed
+            return sorted(os.listdir(root))  # noqa: PTH208 - names are all that is needed
         except OSError as error:
             self._log.debug("%s: %s", root, error)  # `_watch_roots` tells about that
             return []
-        return [
-            (name, _Look(None) if run_number(name) is None else self._look(data, name))
-            for name in names
-        ]
 
-    def _look(self, data: Data, name: str) -> _Look:
-        folder = self._path / data / name
-        run = run_number(name)
+    def _look_at_all(self, data: Data, names: list[str]) -> list[tuple[int, _Look]]:
+        runs = [self._pattern.run_number(data, name) for name in names]
+        return [(run, self._look(data, run)) for run in runs if run is not None]
+
+    def _look(self, data: Data, run: int) -> _Look:
+        folder = self._path / self._pattern.folder(data, run)
         marker = self._settings().marker_file
         try:
             found = fingerprint(folder)
-            if run is None or found is None:
-                gone = "has no files; waiting for them"
-                return _Look(None, trouble=gone if folder.is_dir() else "is no folder (any more)")
+            if found is None:
+                return _Look(None, trouble=self._why_nothing(folder))
             complete = bool(marker) and (folder / str(marker)).exists()
         except OSError as error:
             return _Look(None, trouble=f"cannot be read: {error.strerror}")
         return _Look(event_key(data, run, found), complete)
 
+    def _why_nothing(self, folder: Path) -> str:
+        if folder.is_dir():
+            return "has no files; waiting for them"
+        # Where each run has a folder for both, its proc data may just not be there yet.
+        return "" if self._pattern.nested else "is no folder (any more)"
+
     async def _look_at_watched(self) -> bool:
         """Look at all runs in which something happened; False when an event was not stored."""
         self._take_hints()
         settle = self._settings().settle_seconds
-        for data in KINDS:
+        for data in self._pattern.kinds:
             runs = [run for kind, run in self._settler.watched if kind == data]
             if not runs:
                 continue
             looks = await asyncio.to_thread(self._look_at, data, runs)
             for run, at, look in looks:
                 verdict = self._settler.observe((data, run), look.key, at, settle, look.complete)
-                if verdict is Verdict.EMPTY:
-                    self._remark((data, run), "%s/r%04d %s", data, run, look.trouble)
+                if verdict is Verdict.EMPTY and look.trouble:
+                    folder = self._pattern.folder(data, run)
+                    self._remark((data, run), "%s %s", folder, look.trouble)
                 elif verdict is Verdict.SETTLED and not await self._settled(data, run, look):
                     return False
         return True
 
     def _look_at(self, data: Data, runs: list[int]) -> list[tuple[int, float, _Look]]:
-        return [(run, self._clock(), self._look(data, f"r{run:04d}")) for run in runs]
+        return [(run, self._clock(), self._look(data, run)) for run in runs]
 
     def _take_hints(self) -> None:
         self._hinted.clear()
         hints, self._hints = self._hints, set()
-        for data, name in sorted(hints):
-            run = run_number(name)
-            if run is None:
-                self._stray(data, name)
-            else:
-                self._settler.touch((data, run))
+        for key in sorted(hints):
+            self._settler.touch(key)
 
     async def _settled(self, data: Data, run: int, look: _Look) -> bool:
         assert look.key is not None
         event = MigrationEvent(self._proposal, run, data, FILESYSTEM, look.key, self._now())
+        folder = self._pattern.folder(data, run)
         try:
             new = await self._store(event)
         except (OSError, sqlite3.Error) as error:
-            self._log.error("%s/r%04d has settled, but: %s; trying again", data, run, error)
+            self._log.error("%s has settled, but: %s; trying again", folder, error)
             return False
         self._settler.stored((data, run), look.key, look.complete)
         self._remarked.discard((data, run))
         if new:
-            self._log.info("%s/r%04d has settled", data, run)
+            self._log.info("%s has settled", folder)
         return True
 
     def _stray(self, data: Data, name: str) -> None:
-        self._remark((data, name), "%s/%s is left alone: not the name of a run", data, name)
+        if not self._pattern.is_run(name):  # in a folder of both, it may be the other's
+            place = (self._root(data) / name).relative_to(self._path)
+            self._remark((place,), "%s is left alone: not the name of a run", place)
 
     def _remark(self, about: tuple[object, ...], text: str, *values: object) -> None:
         if about not in self._remarked and len(self._remarked) < MOST_REMARKS:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queue_helpers import eventually
 
+from ctxlib.run_pattern import DEFAULT, RunPattern
 from daemon.database import Database
 from daemon.events import filesystem_source, watch
 from daemon.events.filesystem import (
@@ -19,7 +20,6 @@ from daemon.events.filesystem import (
     existing_runs,
     fingerprint,
     present_events,
-    run_number,
 )
 from daemon.events.filesystem_source import FilesystemSource
 from daemon.events.inbox import EVENT_TABLES, Inbox
@@ -28,18 +28,7 @@ from daemon.events.settler import EMPTY_SECONDS, Settler, Verdict
 RUN = ("raw", 42)
 
 
-# Names and fingerprints
-
-
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [("r0042", 42), ("r0000", 0), ("r9999", 9999), ("r10000", 10000)]
-    + [
-        (bad, None) for bad in ("r42", "r00042", "0042", "r004x", "R0042", "r0042.tmp", "r٠٠٤٢", "")
-    ],
-)
-def test_names_of_runs(name, number):
-    assert run_number(name) == number
+# Fingerprints
 
 
 def write(path, content=b"x"):
@@ -105,9 +94,9 @@ def test_existing_runs_by_run_and_raw_first(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     write(tmp_path / "raw/README")
     write(tmp_path / "raw/r0003")  # a file
-    found = [(data, run) for data, run, _ in existing_runs(tmp_path)]
+    found = [(data, run) for data, run, _ in existing_runs(tmp_path, DEFAULT)]
     assert found == [("raw", 1), ("proc", 1), ("raw", 2)]
-    assert existing_runs(tmp_path / "no such proposal") == []
+    assert existing_runs(tmp_path / "no such proposal", DEFAULT) == []
 
 
 # The settler
@@ -239,11 +228,12 @@ def proposal(tmp_path):
 
 
 @asynccontextmanager
-async def watching(proposal, kept, settle_seconds=0.2, marker_file=None):
+async def watching(proposal, kept, settle_seconds=0.2, marker_file=None, pattern=DEFAULT):
     settings = SimpleNamespace(settle_seconds=settle_seconds, marker_file=marker_file)
     source = FilesystemSource(
         proposal,
         1234,
+        pattern=pattern,
         settings=lambda: settings,
         store=kept.store,
         last_keys=kept.inbox.last_keys,
@@ -291,7 +281,7 @@ async def test_marker_file_saves_waiting(proposal, kept):
 async def test_start_finds_what_was_missed_and_nothing_twice(proposal, kept):
     for run in (1, 2, 3):
         write(proposal / f"raw/r000{run}/a.h5")
-    await kept.inbox.mark_seen(present_events(proposal, 1234, 0.0))
+    await kept.inbox.mark_seen(present_events(proposal, DEFAULT, 1234, 0.0))
     write(proposal / "raw/r0002/b.h5")
     write(proposal / "raw/r0004/a.h5")
     async with watching(proposal, kept):
@@ -335,6 +325,54 @@ async def test_stray_names_empty_and_vanishing_runs_are_told_once(
         await eventually(lambda: kept.events == [("raw", 1)])
     for told in ("README is left alone", "test is left alone", "r0001 has no files"):
         assert caplog.text.count(told) == 1
+
+
+# watchdog says so when it meets a new folder of a new folder twice, and goes on.
+@pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("text", "first", "second"),
+    [
+        ("{data}/visit/{run:03d}", "raw/visit/007", "proc/visit/007"),
+        ("{data}_{run}", "raw_7", "proc_7"),
+        ("scans/{run}/{data}", "scans/7/raw", "scans/7/proc"),
+    ],
+)
+async def test_runs_in_other_folders(proposal, kept, caplog, monkeypatch, text, first, second):
+    monkeypatch.setattr("daemon.events.settler.EMPTY_SECONDS", 0.1)
+    pattern = RunPattern(text)
+    write(proposal / first / "a.h5")
+    assert [found[:2] for found in existing_runs(proposal, pattern)] == [("raw", 7)]
+    write(proposal / "raw/r0001/a.h5")
+    write(pattern.root("raw", proposal) / "notes/readme.txt")
+    async with watching(proposal, kept, pattern=pattern) as source:
+        await eventually(lambda: kept.events == [("raw", 7)])
+        write(proposal / second / "a.h5")
+        await eventually(lambda: kept.events == [("raw", 7), ("proc", 7)])
+        write(proposal / pattern.folder("raw", 12) / "a.h5")
+        await eventually(lambda: kept.events[2:] == [("raw", 12)])
+        await eventually(lambda: not source._settler.watched)
+        assert str(pattern.root("raw", proposal)) in source.describe()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    stray = pattern.root("raw", proposal).relative_to(proposal) / "notes"
+    assert [line for line in told if "notes" in line] == [
+        f"{stray} is left alone: not the name of a run"
+    ]
+    assert not [line for line in told if "is no folder" in line]
+
+
+async def test_runs_beside_the_database_wake_nobody_for_it(proposal, kept, caplog):
+    pattern = RunPattern("run{run:04d}")
+    write(proposal / "usr/Shared/amore/amore.log")
+    async with watching(proposal, kept, pattern=pattern) as source:
+        await eventually(lambda: "usr is left alone" in caplog.text)
+        write(proposal / "run0042/a.h5")
+        await eventually(lambda: kept.events == [("raw", 42)])
+        await eventually(lambda: not source._settler.watched)
+        write(proposal / "usr/Shared/amore/amore.log", b"more")
+        source._hint("raw", "usr")
+        assert source._hints == set()
+        assert source.describe() == f"filesystem: {proposal} (inotify)"
+    assert caplog.text.count("usr is left alone") == 1
 
 
 async def test_an_unreadable_run_does_not_stop_the_others(proposal, kept, caplog, monkeypatch):

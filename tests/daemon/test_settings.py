@@ -50,6 +50,8 @@ def test_no_memory(text):
         ("supervisor_host", "max-exfl001.desy.de", "max-exfl001.desy.de"),
         ("share-with", "owner", "owner"),
         ("memory_reserve", "0", "0"),
+        ("run-pattern", "visit/{run:06d}", "visit/{run:06d}"),
+        ("source", "hdf5", "hdf5"),
     ],
 )
 def test_parse(key, text, value):
@@ -71,6 +73,10 @@ def test_parse(key, text, value):
         ("process_start", "spoon", "fork or fresh"),
         ("context_python", "python3", "an absolute path"),
         ("marker_file", "a/b", "without a folder"),
+        ("run_pattern", "raw/r0042", "with {run} once for its number"),
+        ("run_pattern", "/data/{run}", "below proposal_path"),
+        ("run_pattern", "../{run}", "as {data}/r{run:04d}"),
+        ("source", "my source", "as euxfel or hdf5"),
         ("slurm_time", "soon", "as 02:00:00"),
         ("slurm_partition", "a b", "a name"),
         ("supervisor_host", "a host", "a host name"),
