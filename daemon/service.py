@@ -197,8 +197,9 @@ class Service:
         """End everything; begun jobs get `stop_grace` seconds, or with `finish` all they need."""
         await _cancel(self._tasks)
         if self._at_work:
-            await self._control.close()
             await self.scheduler.stop(FOR_EVER if finish else None)
+            # Until here it answers: an event is stored for the next one, who follows sees the end.
+            await self._control.close()
             await self._manager.close()
         await self.processing.close()
         await self.database.close()

@@ -188,6 +188,36 @@ def test_foreground_runs_on_the_terminal_of_the_one_who_asked(beamtime: Beamtime
     assert [job[3] for job in beamtime.jobs()] == ["finished", "finished"]
 
 
+def test_a_daemon_that_stops_answers_until_its_jobs_have_ended(beamtime: Beamtime) -> None:
+    gate = beamtime.path / "gate"
+    beamtime.init(
+        "import pathlib, time\nfrom damnit_ctx import Variable\n"
+        "@Variable()\ndef waits(run):\n"
+        f"    while not pathlib.Path({str(gate)!r}).exists():\n        time.sleep(0.01)\n"
+        "    return 1\n",
+        stop_grace=60,
+    )
+    daemon = beamtime.listen()
+    command = subprocess.Popen(
+        [*RUNTABLE, "reprocess", "1", "--mock", "--in", str(beamtime.folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(lambda: beamtime.jobs("running"))
+    daemon.terminate()
+    wait_until(lambda: "told to stop" in beamtime.log())
+    assert "1 running" in beamtime.run("status").stdout
+    beamtime.run("notify", "--run", "2", "--data", "raw")
+    gate.touch()
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 0, output
+    assert daemon.wait(60) == 0
+    assert [job[1:4] for job in beamtime.jobs()] == [(1, "all", "finished")]
+    beamtime.listen()
+    wait_until(lambda: beamtime.jobs("failed"))  # there is no such run, and it was not forgotten
+
+
 def test_a_command_hands_over_to_a_daemon_and_follows_it(beamtime: Beamtime) -> None:
     gate = beamtime.path / "gate"
     beamtime.init(
