@@ -44,7 +44,8 @@ def _encode_numpy(data: np.generic) -> dict[str, Any] | None:
         value = [_number(number.real), _number(number.imag)]
     else:
         return None
-    return {"type": dtype.name, "value": value}
+    # "bool" is Python's.
+    return {"type": "bool_" if dtype.kind == "b" else dtype.name, "value": value}
 
 
 def _number(value: float) -> float | str:
