@@ -7,6 +7,8 @@ results are made of, so that commands and fork servers start at once.
 from ctxlib.cell import Cell
 from ctxlib.errors import Skip
 from ctxlib.group import Group, group
+from ctxlib.parameter import Parameter
+from ctxlib.reporting import progress
 from ctxlib.variable import Variable
 
-__all__ = ["Cell", "Group", "Skip", "Variable", "group"]
+__all__ = ["Cell", "Group", "Parameter", "Skip", "Variable", "group", "progress"]

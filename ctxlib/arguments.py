@@ -7,11 +7,16 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ctxlib import metadata
 from ctxlib.errors import Problem, nearest
+from ctxlib.parameter import is_name
 
 META = ("run_number", "proposal", "proposal_path")
-_KINDS = ("var", "self", "meta")
-_LATER = ("mymdc", "param")
+DEPENDENCIES = ("var", "self", "missing")
+"""The kinds of arguments that other variables give."""
+_FIELDS = {"meta": META, **metadata.FIELDS}
+_KINDS = ("var", "self", "param", *_FIELDS)
+_WORDS = ", ".join(f"{kind}#" for kind in _KINDS[:-1]) + f" or {_KINDS[-1]}#"
 _NONE = inspect.Parameter.empty
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -22,8 +27,9 @@ class Argument:
     """One argument besides the run.
 
     `kind` is "var" (another variable, or several by a glob), "self" (the same in its own group),
-    "meta", or "missing" (a member of the group that is None, so that the default holds). `target`
-    is what stands behind the `#`, `names` the full names of the variables meant, once known.
+    "meta", "param", a catalogue's name ("mymdc"), or "missing" (a member of the group that is None,
+    so that the default holds). `target` is what stands behind the `#`, `names` the full names of
+    the variables meant, once known.
     """
 
     name: str
@@ -114,19 +120,16 @@ def _parse(parameter: inspect.Parameter) -> Argument | Problem | None:
             mend=f'annotate it, as in {name}: "var#other_variable", or give it a default',
         )
     message = f"argument {name!r}: {text!r} "
-    if kind in _LATER:
-        return Problem(
-            message + "is not available in this version",
-            mend="take the argument out; var#, self# and meta# are there",
-        )
     if kind not in _KINDS:
         mend = nearest(f"{kind}#", [f"{known}#" for known in _KINDS])
-        return Problem(message + "is not understood", mend=mend or "use var#, self# or meta#")
+        return Problem(message + "is not understood", mend=mend or f"use {_WORDS}")
     if not target:
         return Problem(message + "names nothing behind the #")
-    if kind == "meta" and target not in META:
-        mend = nearest(target, META) or "there are " + ", ".join(META)
+    if kind in _FIELDS and target not in _FIELDS[kind]:
+        mend = nearest(target, _FIELDS[kind]) or "there are " + ", ".join(_FIELDS[kind])
         return Problem(message + "does not exist", mend=mend)
+    if kind == "param" and not is_name(target):
+        return Problem(message + "is not the name of a parameter", mend="use letters, digits and _")
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
         return Problem(
             f"argument {name!r} can only be given by its position",

@@ -44,6 +44,7 @@ class _Runner:
     pid: int
     running: str | None = None
     timeout: float | None = None
+    memory: int | None = None
     deadline: float | None = None
     finished: bool = False
     refused: dict[str, Any] | None = None
@@ -156,18 +157,27 @@ class AttemptSupervisor:
 
     def _look_at_memory(self, runner: _Runner) -> float:
         """End the runner if it uses too much; else say in how many seconds it could."""
-        memory = self._request["memory"]
+        memory = self._memory(runner)
         if memory is None:
             return _SELDOM
         began = self.clock()
         tree = [runner.pid, *processes.descendants(runner.pid)]
         if limits.exceeds(tree, memory):
+            # Another variable, with another limit, may have begun meanwhile.
+            self._follow()
+            if self._memory(runner) != memory:
+                return _OFTEN
             reason = f"killed: used more than {limits.words_for_bytes(memory)}"
             self._end_runner(Ending("memory", reason), number=signal.SIGKILL)
         headroom: int = max(0, memory - limits.resident(tree))
         # Looking takes no more than a twentieth of a core, however many processes there are.
         pause = max(headroom / _FASTEST_GROWTH, 20 * (self.clock() - began))
         return min(pause, _SELDOM)
+
+    def _memory(self, runner: _Runner) -> int | None:
+        """Bytes that the runner may use now: the variable's own limit, or the job's."""
+        job: int | None = self._request["memory"]
+        return job if runner.memory is None else runner.memory
 
     def _end_runner(self, ending: Ending, number: int = signal.SIGTERM) -> None:
         runner = self._runner
@@ -193,10 +203,11 @@ class AttemptSupervisor:
             case "started":
                 runner.running = entry.fields["variable"]
                 runner.timeout = entry.fields["timeout"]
+                runner.memory = entry.fields.get("memory")
                 if runner.timeout is not None:
                     runner.deadline = self.clock() + runner.timeout
             case "finished" | "failed":
-                runner.running = runner.deadline = None
+                runner.running = runner.deadline = runner.memory = None
             case "error":
                 runner.refused = entry.fields
             case "end":

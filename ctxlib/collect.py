@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ctxlib.arguments import Argument
+from ctxlib.declared import Declared, declare
 from ctxlib.errors import Problem, nearest
 from ctxlib.group import declares_name, given_name, is_group, members, origin, properties
 from ctxlib.variable import Variable, parse_tags
@@ -25,18 +26,31 @@ class _Place:
     problems: tuple[Problem, ...] = ()
 
 
-def collect(namespace: Mapping[str, object]) -> tuple[dict[str, Variable], list[Problem]]:
-    """Give the variables of a namespace by their full names, in the order of the file.
+@dataclass(frozen=True)
+class Collected:
+    """What a context file defines: its variables by their full names, in its order; parameters."""
+
+    variables: dict[str, Variable]
+    declared: Declared
+    problems: list[Problem]
+
+
+def collect(namespace: Mapping[str, object], path: str = "") -> Collected:
+    """Find what a namespace defines that was made by executing the file `path`.
 
     Nothing that the user holds is changed but the `name` of groups that have none. Problems of a
     variable are added to the copy that is returned; those that cost none are returned beside.
     """
     collector = _Collector(namespace)
     collector.name_all()
+    declared = declare(namespace, collector.groups, path)
     for name, variable in collector.variables.items():
         arguments = [collector.resolved(name, argument) for argument in variable.arguments]
         variable.arguments = tuple(a for a in arguments if a is not None)
-    return _without_dropped(collector.variables), collector.problems
+        if declared.fields and is_group(collector.owners[name]):
+            variable.fields = declared.reached_from(collector.owners[name])
+    problems = [*collector.problems, *declared.problems]
+    return Collected(_without_dropped(collector.variables), declared, problems)
 
 
 class _Collector:
@@ -46,6 +60,7 @@ class _Collector:
         self.owners: dict[str, object] = {}
         # By identity: two groups with equal fields are two groups.
         self.names: dict[int, str] = {}
+        self.groups: list[tuple[Any, str]] = []
         self.top: dict[int, tuple[Any, list[str]]] = {}
         for name, value in namespace.items():
             if not name.startswith("__") and (isinstance(value, Variable) or is_group(value)):
@@ -81,6 +96,7 @@ class _Collector:
         self, group: Any, name: str, parent: _Place | None, problems: tuple[Problem, ...] = ()
     ) -> None:
         self.names[id(group)] = name
+        self.groups.append((group, name))
         if not declares_name(type(group)):
             vars(group)["name"] = name
         place = _place(group, name, parent, problems)
@@ -104,11 +120,14 @@ class _Collector:
             problem = _ambiguous("the variable", [self.names[id(variable)], path])
             self.variables[self.names[id(variable)]].problems.append(problem)
 
-    def _place_nested(self, group: Any, path: str, place: _Place) -> None:
-        group = self.linked(group)
+    def _place_nested(self, member: Any, path: str, place: _Place) -> None:
+        group = self.linked(member)
+        name = given_name(group)
+        if group is not member:
+            # Its owner's functions see the copy: parameters in its fields are the first one's.
+            self.groups.append((member, name or self.top[id(group)][1][0]))
         if id(group) in self.top:
             return
-        name = given_name(group)
         if id(group) not in self.names:
             self._place_group(group, name or path, None if name else place)
         elif not name:

@@ -7,12 +7,16 @@ import json
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import ctxlib
+from ctxlib import parameter
 from ctxlib.collect import collect
+from ctxlib.declared import Declared
 from ctxlib.errors import ContextError, Problem, describe
 from ctxlib.imports import files_changed, prepare_imports, project_files, stamp
 from ctxlib.source import compile_source
@@ -29,7 +33,8 @@ class Context:
     """A loaded context file.
 
     `variables` by their full names, in the order of the file; `problems` with their lines; `files`
-    gives size and time of modification (ns) of every project file that was imported.
+    gives size and time of modification (ns) of every project file that was imported. `declared` are
+    its parameters.
     """
 
     path: Path
@@ -37,6 +42,17 @@ class Context:
     variables: dict[str, Variable]
     problems: list[Problem]
     files: dict[str, tuple[int, int]]
+    declared: Declared = field(default_factory=Declared)
+
+    def set_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the values that hold when these are `given`, and put them into groups' fields.
+
+        A field without a value is the Parameter itself.
+        """
+        values = parameter.values(self.declared.parameters, given)
+        for found in self.declared.fields:
+            vars(found.owner)[found.attribute] = values.get(found.name, found.parameter)
+        return values
 
 
 def load(path: Path) -> Context:
@@ -70,8 +86,9 @@ def load(path: Path) -> Context:
     except BaseException as error:
         raise ContextError([_explain(error, text)]) from error
 
-    variables, more = collect(vars(module))
-    problems += more
+    collected = collect(vars(module), text)
+    variables = collected.variables
+    problems += collected.problems
     _check_titles(variables, text)
     _check_summaries(variables)
     for variable in variables.values():
@@ -79,7 +96,8 @@ def load(path: Path) -> Context:
         problems += [variable.locate(problem, text) for problem in found]
     problems.sort(key=lambda problem: problem.line or 0)
     files |= project_files(path.parent, before | {_MODULE})
-    return Context(path, hashlib.sha256(source).hexdigest(), variables, problems, files)
+    sha256 = hashlib.sha256(source).hexdigest()
+    return Context(path, sha256, variables, problems, files, collected.declared)
 
 
 def _explain(error: BaseException, path: str) -> Problem:
@@ -138,6 +156,7 @@ def main(context: str, result: str) -> None:
         answer = {
             "problems": [problem.to_json() for problem in graph.problems],
             "variables": [node.describe() for node in graph.nodes.values()],
+            "parameters": graph.describe_parameters(),
         }
     target.write_text(json.dumps(answer), encoding="utf-8")
 

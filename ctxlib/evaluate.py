@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ctxlib.arguments import Argument
+from ctxlib.arguments import DEPENDENCIES, Argument
 from ctxlib.cell import Cell
 from ctxlib.errors import Skip, VariableError, describe
+from ctxlib.given import Given, Metadata
 from ctxlib.graph import Node
 from ctxlib.protect import protected
 
@@ -29,6 +30,9 @@ class Recorder(Protocol):
 
     def failed(self, node: Node, error: BaseException) -> None:
         """Note that the variable has an error, Skip included, and no value."""
+
+    def retried(self, node: Node, error: Exception, left: int) -> None:
+        """Note that the function raised and is called again, and up to `left` times in all."""
 
 
 class Known(Protocol):
@@ -51,35 +55,37 @@ def evaluate(
     recorder: Recorder,
     *,
     known: Known,
+    params: Mapping[str, object] | None = None,
+    metadata: Metadata | None = None,
 ) -> None:
     """Compute the variables in `nodes`, which are in order of dependency, for one run.
 
-    `meta` has run_number, proposal and proposal_path. What is done is not computed again; a
-    transient result is, when something still needs it. Whatever a variable raises is its own error,
-    and concerns only what depends on it; KeyboardInterrupt passes. So does what `recorder.started`
-    and `recorder.failed` raise.
+    `meta` has run_number, proposal and proposal_path, `params` the values of parameters as
+    `Context.set_parameters` gave them, and `metadata` what catalogues know. What is done is not
+    computed again; a transient result is, when something still needs it. Whatever a variable raises
+    is its own error, and concerns only what depends on it; KeyboardInterrupt passes. So does what
+    the recorder's methods raise, but for `finished`.
     """
+    given = Given(run, meta, params or {}, metadata)
     pending = _pending(nodes, known)
     results = _Results(pending, known)
     for node in pending:
         if node.problem is None:
-            _compute(node, run, meta, results, recorder)
+            _compute(node, given, results, recorder)
         else:
             _fail(node, VariableError(str(node.problem)), results, recorder)
 
 
-def _compute(
-    node: Node, run: object, meta: Mapping[str, object], results: _Results, recorder: Recorder
-) -> None:
+def _compute(node: Node, given: Given, results: _Results, recorder: Recorder) -> None:
     try:
-        arguments = _arguments(node, meta, results)
+        arguments = _arguments(node, given, results)
     except Exception as error:  # noqa: BLE001  Skip; or a copy for which the memory is not enough
         results.release(node)
         _fail(node, error, results, recorder)
         return
     recorder.started(node)
     try:
-        value = node.variable(run, **arguments)
+        value = _call(node, given.run, arguments, recorder)
         arguments.clear()  # frees what nothing needs any more, before the result is saved
         recorder.finished(node, value)
     except KeyboardInterrupt:
@@ -88,6 +94,19 @@ def _compute(
         _fail(node, error, results, recorder)
     else:
         results.put(node.name, value)
+
+
+def _call(node: Node, run: object, arguments: dict[str, object], recorder: Recorder) -> object:
+    """Call the function, and again if it raises and may be; each time with values of its own."""
+    for left in range(node.variable.retries, 0, -1):
+        try:
+            copies = {name: protected(value) for name, value in arguments.items()}
+            return node.variable(run, **copies)
+        except Skip:
+            raise
+        except Exception as error:  # noqa: BLE001  the last try is the one that counts
+            recorder.retried(node, error, left)
+    return node.variable(run, **arguments)
 
 
 def _pending(nodes: Sequence[Node], known: Known) -> list[Node]:
@@ -113,19 +132,22 @@ def _fail(node: Node, error: BaseException, results: _Results, recorder: Recorde
         results.reasons[node.name] = f"failed: {describe(error)}"
 
 
-def _arguments(node: Node, meta: Mapping[str, object], results: _Results) -> dict[str, object]:
+def _arguments(node: Node, given: Given, results: _Results) -> dict[str, object]:
     """Find the value of every argument; Skip says which dependency gave none, and why."""
     for argument in node.inputs:
-        needed = argument.kind != "meta" and argument.required
+        needed = argument.kind in DEPENDENCIES and argument.required
         if needed and not any(results.has(name) for name in argument.names):
             name = argument.names[0]
             raise Skip(f"needs {name!r}, which {results.reason(name)}")
-    return {
-        argument.name: meta[argument.target]
-        if argument.kind == "meta"
-        else _dependency(node, argument, results)
+    given.check_fields(node)
+    # Before any result is taken: one that cannot be given costs no dependency its copy.
+    outside = {a.name: given.value(a) for a in node.inputs if a.kind not in DEPENDENCIES}
+    inside = {
+        argument.name: _dependency(node, argument, results)
         for argument in node.inputs
+        if argument.kind in DEPENDENCIES
     }
+    return outside | inside
 
 
 def _dependency(node: Node, argument: Argument, results: _Results) -> object:

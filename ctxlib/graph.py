@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ctxlib.arguments import Argument
 from ctxlib.components import components, cycle_through
 from ctxlib.errors import Problem, nearest
+from ctxlib.parameter import Parameter
 from ctxlib.variable import Variable
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class Node:
     inputs: tuple[Argument, ...]
     problem: Problem | None
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters that reach it, by its arguments or its group's fields."""
+        named = (a.target for a in self.variable.arguments if a.kind == "param")
+        return tuple(dict.fromkeys((*self.variable.fields, *named)))
+
     def describe(self) -> dict[str, object]:
         """Give what the daemon needs to know of it, as JSON."""
         return {
@@ -46,6 +53,8 @@ class Node:
             "transient": self.variable.transient,
             "units": self.variable.units,
             "summary": self.variable.summary,
+            "parameters": list(self.parameters),
+            "version": self.variable.version,
         }
 
 
@@ -80,6 +89,13 @@ class Graph:
         self.nodes = {name: made[name] for name in context.variables}
         every = [*beside, *(problem for found in self._found.values() for problem in found)]
         self.problems = sorted(every, key=lambda problem: problem.line or 0)
+
+    def describe_parameters(self) -> list[dict[str, object]]:
+        """Give what the daemon needs to know of the parameters, those only asked for included."""
+        declared = self.context.declared.parameters
+        asked = (name for node in self.nodes.values() for name in node.parameters)
+        names = dict.fromkeys((*declared, *asked))
+        return [declared.get(name, Parameter()).describe(name) for name in names]
 
     def select(
         self,

@@ -3,7 +3,8 @@
 import os
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +30,47 @@ def apply_inside(cpus: int, memory: int | None) -> None:
     The data limit is twice the memory beyond what the process has now: an allocation far too big
     then is a MemoryError with a line number; smaller excesses are seen from outside.
     """
-    cores = _pin(cpus)
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = str(cores)
-    _size_thread_pools(cores)
-    if memory is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = _status_bytes("VmData") + 2 * memory
-        if hard != resource.RLIM_INFINITY:
-            limit = min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
-def _pin(cpus: int) -> int:
-    """Choose `cpus` of the allowed cores; return how many there are of them."""
     allowed = sorted(os.sched_getaffinity(0))
-    if cpus >= len(allowed):
-        return len(allowed)
     # Jobs at the same time have different pids, and so mostly different cores.
     first = os.getpid() * cpus % len(allowed)
-    os.sched_setaffinity(0, {allowed[(first + i) % len(allowed)] for i in range(cpus)})
-    return cpus
+    _use_cores({allowed[(first + i) % len(allowed)] for i in range(min(cpus, len(allowed)))})
+    if memory is not None:
+        _limit_data(memory)
+
+
+@contextmanager
+def narrowed(cpus: int | None, memory: int | None) -> Iterator[None]:
+    """Hold this process to less than it may use otherwise; None and more change nothing."""
+    cores = os.sched_getaffinity(0)
+    data = resource.getrlimit(resource.RLIMIT_DATA)
+    fewer = cpus is not None and cpus < len(cores)
+    if fewer:
+        _use_cores(set(sorted(cores)[:cpus]))
+    if memory is not None:
+        _limit_data(memory)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, data)
+        if fewer:
+            _use_cores(cores)
+
+
+def _use_cores(cores: set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - numbers are all that is needed
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread), cores)
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(len(cores))
+    _size_thread_pools(len(cores))
+
+
+def _limit_data(memory: int) -> None:
+    """Lower the limit of what this process may allocate to twice `memory` beyond what it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [_status_bytes("VmData") + 2 * memory, soft, hard]
+    limit = min(known for known in limits if known != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _size_thread_pools(cores: int) -> None:

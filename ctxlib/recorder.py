@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctxlib import files, limits, output, plain, summaries
-from ctxlib.errors import Skip, error_text, user_traceback
+from ctxlib import files, limits, output, plain, reporting, summaries
+from ctxlib.errors import Skip, describe, error_text, user_traceback
 from ctxlib.graph import Node
 from ctxlib.known import FRAGMENTS
 
 
 @dataclass
 class JobRecorder:
-    """The recorder of one runner; `write` appends a line to its journal, `origin` is where
-    its results come from, short of the time.
+    """The recorder of one runner; `write` appends a line to its journal, `origin` is where its
+    results come from, short of the time; `params` are the values that parameters have, and `cpus`
+    and `memory` (bytes) what the job may use.
     """
 
     attempt_dir: Path
     write: Callable[..., None]
     origin: dict[str, object]
+    params: Mapping[str, object] = field(default_factory=dict)
+    cpus: int | None = None
+    memory: int | None = None
     _since: _Use | None = field(default=None, init=False)
+    _limits: ExitStack = field(default_factory=ExitStack, init=False)
 
     def started(self, node: Node) -> None:
-        """Say that a variable's function is called now."""
+        """Say that a variable's function is called now, and hold it to its own limits."""
+        variable = node.variable
+        self._say_excess(node)
+        memory = variable.memory
+        if memory is not None and self.memory is not None:
+            memory = min(memory, self.memory)
         limits.reset_peak_memory()
-        self.write("started", variable=node.name, timeout=node.variable.timeout)
+        self.write("started", variable=node.name, timeout=variable.timeout, memory=memory)
+        self._limits.enter_context(limits.narrowed(variable.cpus, memory))
+        reporting.listen(lambda report: self.write("progress", variable=node.name, **report))
         self._since = _Use.now()
+
+    def retried(self, node: Node, error: Exception, left: int) -> None:
+        """Say that a variable's function raised and is called again."""
+        tries = node.variable.retries + 1
+        which = f"try {tries - left} of {tries}"
+        output.say(f"{node.name}: {which} failed, trying again: {describe(error)}")
 
     def finished(self, node: Node, value: object) -> None:
         """Save a value and say so; what is raised here is the variable's error."""
-        origin = {**self.origin, "time": time.time()}
+        self._release()
+        params = {name: self.params[name] for name in node.parameters if name in self.params}
+        origin = {**self.origin, "params": params, "time": time.time()}
         saved: dict[str, object] = {"summary": None, "data": None, "fragment": None}
         saved["objtype"] = None
         if not node.variable.transient:
@@ -52,6 +73,7 @@ class JobRecorder:
 
     def failed(self, node: Node, error: BaseException) -> None:
         """Say that a variable failed or was skipped, and why."""
+        self._release()
         duration, _ = self._use()
         name, message = type(error).__name__, error_text(error)
         trace = "" if isinstance(error, Skip) else user_traceback(error)
@@ -85,6 +107,20 @@ class JobRecorder:
             "fragment": fragment,
             "objtype": prepared.objtype,
         }
+
+    def _release(self) -> None:
+        """Take the limits and the reports of a variable back."""
+        reporting.listen(None)
+        self._limits.close()
+
+    def _say_excess(self, node: Node) -> None:
+        memory, cpus = node.variable.memory or 0, node.variable.cpus or 0
+        if self.memory is not None and memory > self.memory:
+            asked, had = map(limits.words_for_bytes, (memory, self.memory))
+            output.say(f"{node.name}: asks for {asked}, but its job has {had} (noncluster_mem)")
+        if self.cpus is not None and cpus > self.cpus:
+            asked = f"{cpus} cores, but its job has {self.cpus} (noncluster_cpus)"
+            output.say(f"{node.name}: asks for {asked}")
 
     def _use(self) -> tuple[float, float]:
         """Seconds and CPU seconds since the variable started; zeros for one that was not."""

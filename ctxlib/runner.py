@@ -29,6 +29,7 @@ from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph, Node
 from ctxlib.journal import JournalReader, JournalWriter, file_name
 from ctxlib.known import known_results
+from ctxlib.metadata import Metadata
 from ctxlib.recorder import JobRecorder
 
 # What a runner exits with when it cannot write its journal any more (EX_IOERR).
@@ -140,8 +141,17 @@ class _Run:
         except KeyError as error:
             self._refuse(str(error.args[0]))
             return 1
-        recorder = JobRecorder(self.attempt_dir, self._write, self._origin(loaded.sha256))
-        evaluate(nodes, opened.run, self._meta(), recorder, known=known)
+        # Requests that were written before there were parameters have none.
+        params = loaded.graph.context.set_parameters(self.request.get("params", {}))
+        evaluate(
+            nodes,
+            opened.run,
+            self._meta(),
+            self._recorder(loaded.sha256, params),
+            known=known,
+            params=params,
+            metadata=Metadata.of_run(self.request, output.say),
+        )
         self._write("end")
         return 0
 
@@ -193,6 +203,16 @@ class _Run:
             "proposal": self.request["proposal"],
             "proposal_path": None if root is None else Path(root),
         }
+
+    def _recorder(self, sha256: str, params: Mapping[str, Any]) -> JobRecorder:
+        return JobRecorder(
+            self.attempt_dir,
+            self._write,
+            self._origin(sha256),
+            params=params,
+            cpus=self.request["cpus"],
+            memory=self.request["memory"],
+        )
 
     def _origin(self, sha256: str) -> dict[str, object]:
         return {

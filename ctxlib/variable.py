@@ -12,6 +12,7 @@ from typing import Any
 
 from ctxlib.arguments import Argument, parse_arguments
 from ctxlib.errors import Problem, nearest
+from ctxlib.memory import LEAST, parse_memory
 
 __all__ = ["Argument", "Variable", "parse_tags"]
 
@@ -22,8 +23,12 @@ class Variable:
     `title` heads the column (default: the variable's name), `description` explains it (default: the
     docstring), `summary` names the NumPy function that makes one number of an array, `data` is what
     triggers it ("raw" or "proc"; by default "proc" if it depends on a proc variable), `cluster`
-    sends it to a cluster job, `transient` results are not saved, `units` belong to the number and
-    `timeout` is in seconds.
+    sends it to a cluster job, `transient` results are not saved and `units` belong to the number.
+
+    `timeout` is in seconds, for all its tries together; a function that raises is called again up
+    to `retries` times. `cpus` (cores) and `memory` ("4G") hold while it runs, and cannot exceed the
+    job's. Another `version` (a text or a whole number) says that its results are others than before
+    although nothing else of it has changed.
 
     Arguments that cannot be right raise nothing, so that one of them does not cost the whole file:
     they are kept in `problems`, and the attribute has its default.
@@ -40,6 +45,10 @@ class Variable:
         transient: bool = False,
         units: str | None = None,
         timeout: float | None = None,
+        retries: int = 0,
+        cpus: int | None = None,
+        memory: str | None = None,
+        version: str | int | None = None,
         **unknown: object,
     ) -> None:
         self.func: Callable[..., Any] | None = None
@@ -57,6 +66,12 @@ class Variable:
         self.cluster = self._flag("cluster", cluster)
         self.transient = self._flag("transient", transient)
         self.timeout = self._seconds(timeout)
+        self.retries = self._whole("retries", retries, 0) or 0
+        self.cpus = None if cpus is None else self._whole("cpus", cpus, 1)
+        self.memory = self._bytes(memory)
+        self.version = self._version(version)
+        self.fields: tuple[str, ...] = ()
+        """The parameters that fields of its group are."""
         self.tags, problem = parse_tags(tags)
         if problem is not None:
             self.problems.append(problem)
@@ -185,6 +200,30 @@ class Variable:
         if isinstance(value, (int, float)) and value is not True and 0 < value < math.inf:
             return float(value)
         self._wrong("timeout", value, "give a number of seconds above 0")
+        return None
+
+    def _whole(self, name: str, value: object, least: int) -> int | None:
+        if isinstance(value, int) and value is not True and value is not False and value >= least:
+            return int(value)
+        self._wrong(name, value, f"give a whole number, {least} or more")
+        return None
+
+    def _bytes(self, value: object) -> int | None:
+        if value is None:
+            return None
+        try:
+            memory = parse_memory(value) if isinstance(value, str) else 0
+        except ValueError:
+            memory = 0
+        if memory >= LEAST:
+            return memory
+        self._wrong("memory", value, "give an amount with its unit, '4G' or '512M'; 64M or more")
+        return None
+
+    def _version(self, value: object) -> str | int | None:
+        if value is None or (isinstance(value, (str, int)) and not isinstance(value, bool)):
+            return value
+        self._wrong("version", value, "give a text or a whole number")
         return None
 
 

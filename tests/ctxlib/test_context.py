@@ -334,6 +334,8 @@ def test_the_program_writes_what_is_in_the_file(tmp_path):
         "transient": False,
         "units": "mm",
         "summary": "mean",
+        "parameters": [],
+        "version": None,
     }
     assert answer["variables"][1]["data"] == "proc"
     (problem,) = [Problem.from_json(problem) for problem in answer["problems"]]

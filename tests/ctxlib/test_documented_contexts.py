@@ -109,6 +109,8 @@ def pulses(run):
         "transient": False,
         "units": None,
         "summary": "mean",
+        "parameters": [],
+        "version": None,
     }
     assert notes.values["xgm_intensity"].shape == (4,)
     assert not notes.errors

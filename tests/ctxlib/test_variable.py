@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from ctxlib import Cell, Variable
 from ctxlib.arguments import META, annotation_text, parse_arguments
 from ctxlib.errors import ContextError, Problem, Skip, VariableError, describe
+from ctxlib.metadata import FIELDS
 from ctxlib.variable import parse_tags
+
+
+MYMDC = FIELDS["mymdc"]
 
 
 def messages(problems):
@@ -37,6 +41,15 @@ def test_with_and_without_parentheses():
     assert not bare.problems + empty.problems + full.problems
 
 
+def test_what_a_variable_may_use_and_how_often_it_is_tried():
+    @Variable(retries=3, cpus=2, memory="1.5 GiB", version="after the upgrade")
+    def foo(run): ...
+
+    assert (foo.retries, foo.cpus, foo.memory) == (3, 2, 3 << 29)
+    assert foo.version == "after the upgrade"
+    assert not foo.problems
+
+
 def test_calling_it_calls_the_function():
     @Variable(title="Sum")
     def add(run, other: "var#x" = 2):
@@ -61,6 +74,16 @@ def test_calling_it_calls_the_function():
         ({"timeout": -1}, "timeout=-1 is not possible (give a number of seconds above 0)"),
         ({"timeout": True}, "timeout=True is not possible (give a number of seconds above 0)"),
         ({"timeout": float("nan")}, "timeout=nan is not possible"),
+        ({"retries": -1}, "retries=-1 is not possible (give a whole number, 0 or more)"),
+        ({"retries": True}, "retries=True is not possible"),
+        ({"retries": None}, "retries=None is not possible"),
+        ({"cpus": 0}, "cpus=0 is not possible (give a whole number, 1 or more)"),
+        ({"cpus": 1.5}, "cpus=1.5 is not possible"),
+        ({"memory": "4"}, "memory='4' is not possible (give an amount with its unit, '4G' or"),
+        ({"memory": "1M"}, "memory='1M' is not possible"),
+        ({"memory": 2**30}, "memory=1073741824 is not possible"),
+        ({"version": 1.5}, "version=1.5 is not possible (give a text or a whole number)"),
+        ({"version": True}, "version=True is not possible"),
         ({"tags": 5}, "tags=5 is not possible (give a text or a list of texts"),
         ({"tags": ["a", ""]}, "tags=['a', ''] is not possible"),
         ({"tags": [None]}, "tags=[None] is not possible"),
@@ -75,6 +98,7 @@ def test_a_wrong_decorator_is_the_variables_problem(given, message):
     assert len(foo.problems) == 1
     assert message in str(foo.problems[0])
     assert (foo.title, foo.data, foo.units, foo.timeout) == ("foo", None, None, None)
+    assert (foo.retries, foo.cpus, foo.memory, foo.version) == (0, None, None, None)
 
 
 def test_a_summary_that_is_a_function_says_to_give_its_name():
@@ -138,6 +162,8 @@ def test_arguments():
         e: "'var#quoted'",
         f=3,
         g: int = 4,
+        h: "param#group.low" = 1,
+        i: "mymdc#techniques",
         **rest,
     ): ...
 
@@ -148,6 +174,8 @@ def test_arguments():
         ("c", "self", "y.z", False, False),
         ("d", "meta", "run_number", True, False),
         ("e", "var", "quoted", True, False),
+        ("h", "param", "group.low", False, False),
+        ("i", "mymdc", "techniques", True, False),
     ]
     assert not problems
 
@@ -170,10 +198,11 @@ def test_wrong_arguments(func, message):
         ("meta#run_numbr", "did you mean 'run_number'?"),
         ("meta#banana", "there are run_number, proposal, proposal_path"),
         ("vra#foo", "'vra#foo' is not understood (did you mean 'var#'?)"),
-        ("banana#foo", "use var#, self# or meta#"),
+        ("banana#foo", "use var#, self#, param#, meta# or mymdc#"),
         ("var#", "names nothing behind the #"),
-        ("mymdc#run_type", "is not available in this version"),
-        ("param#threshold", "is not available in this version"),
+        ("mymdc#run_typ", "'mymdc#run_typ' does not exist (did you mean 'run_type'?)"),
+        ("mymdc#banana", "there are run_type, sample_name, techniques"),
+        ("param#a b", "'param#a b' is not the name of a parameter (use letters, digits and _)"),
         (int, "says nowhere where its value comes from"),
         ("float", "says nowhere where its value comes from"),
         ("'var#", "says nowhere"),
@@ -254,7 +283,7 @@ def test_any_annotation_gives_an_argument_or_a_problem(text):
     if arguments:
         kind, _, target = annotation_text(text).partition("#")
         assert arguments[0].target == target.strip()
-        assert kind.strip() in ("var", "self") or target.strip() in META
+        assert kind.strip() in ("var", "self", "param") or target.strip() in (*META, *MYMDC)
 
 
 # problems and errors
