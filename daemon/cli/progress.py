@@ -33,6 +33,11 @@ class Job:
         """Whether the job has come to an end of any kind."""
         return self.state in TERMINAL
 
+    @property
+    def went_well(self) -> bool:
+        """Whether it has ended with all that its variables gave in the run file."""
+        return self.state == "finished" and not self.reason
+
     def count(self, status: str) -> int:
         """The number of variables that ended as `status` (finished, failed, skipped)."""
         return sum(found == status for found, _ in self.results.values())
@@ -74,12 +79,12 @@ class Tally:
     @property
     def all_finished(self) -> bool:
         """Whether every job has ended well."""
-        return all(job.state == "finished" for job in self.jobs.values())
+        return all(job.went_well for job in self.jobs.values())
 
     def failures(self) -> Iterator[str]:
         """One line per thing that went wrong: jobs first, then variables with all their runs."""
         for job in self.jobs.values():
-            if job.ended and job.state != "finished":
+            if job.ended and not job.went_well:
                 yield f"run {job.run} {job.state}: {job.reason or 'no reason was given'}"
         errors: dict[tuple[str, str], list[int]] = {}
         for job in self.jobs.values():
@@ -96,7 +101,7 @@ def job_line(job: Job) -> str:
 
     Who began to follow when the job was over knows of no variables, and so says nothing of them.
     """
-    if job.state != "finished":
+    if not job.went_well:
         return f"run {job.run}: {job.state}: {job.reason or 'no reason was given'}"
     parts = [f"run {job.run}: finished"]
     if job.results:

@@ -168,7 +168,7 @@ def _report(tally: Tally) -> None:
     if not tally.jobs:
         raise click.ClickException("there is no run to process")
     runs = {job.run for job in tally.jobs.values()}
-    bad = {job.run for job in tally.jobs.values() if job.state != "finished"}
+    bad = {job.run for job in tally.jobs.values() if not job.went_well}
     for line in tally.failures():
         click.echo(line, err=True)
     click.echo(f"Processed {len(runs - bad)} of {plural(len(runs), 'run')}")

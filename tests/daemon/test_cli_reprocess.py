@@ -98,6 +98,15 @@ def test_a_failed_variable_alone_is_no_failed_run(cli: Run, cli_service: FakeSer
     assert "bar failed in run 1: KeyError: 'x'" in answer.stderr
 
 
+def test_results_that_are_not_in_the_run_file_are_told(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["follow"][-1] = job(2, 2, "finished", "its results are not in the run file")
+    answer = cli("reprocess", "1-2")
+    assert answer.exit_code == 1
+    assert answer.stdout == "Processed 1 of 2 runs\n"
+    told = "run 2 finished: its results are not in the run file"
+    assert answer.stderr.splitlines()[-1] == told
+
+
 def test_a_later_job_of_the_same_run_counts_for_it(cli: Run, cli_service: FakeService) -> None:
     cli_service.answers["follow"].append(job(3, 2, "failed", "memory"))
     answer = cli("reprocess", "1-2")
