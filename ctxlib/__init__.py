@@ -1,8 +1,11 @@
 """What a context file imports (`from damnit_ctx import Variable, Group, Cell, Skip`) and runs in.
 
 Works alone in any scientific Python environment. Importing it loads none of the libraries that
-results are made of, so that commands and fork servers start at once.
+results are made of, so that commands and fork servers start at once; what reads and writes
+databases from outside is loaded when it is first used.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ctxlib.cell import Cell
 from ctxlib.errors import Skip
@@ -11,4 +14,28 @@ from ctxlib.parameter import Parameter
 from ctxlib.reporting import progress
 from ctxlib.variable import Variable
 
-__all__ = ["Cell", "Group", "Parameter", "Skip", "Variable", "group", "progress"]
+if TYPE_CHECKING:
+    from ctxlib.submission import submit
+    from ctxlib.table import RunTable
+
+__all__ = [
+    "Cell",
+    "Group",
+    "Parameter",
+    "RunTable",
+    "Skip",
+    "Variable",
+    "group",
+    "progress",
+    "submit",
+]
+
+_LOADED_LATER = {"RunTable": "ctxlib.table", "submit": "ctxlib.submission"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADED_LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LOADED_LATER[name]), name)

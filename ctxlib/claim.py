@@ -13,6 +13,9 @@ from ctxlib import processes
 # A file of this name in the attempt's folder asks whoever claimed it for its end; its text is why.
 STOP_FILE = "stop"
 
+# The mode of a claim that was made with its results, elsewhere: there is nothing left to start.
+SUBMITTED = "submitted"
+
 _NAME = "claim"
 
 
@@ -20,7 +23,8 @@ _NAME = "claim"
 class Claim:
     """A process on a host during one of its boots; `pid_start` is in clock ticks since boot.
 
-    `mode` says how runners are started (`fork`, `fresh`), or `revoked`: nobody shall start any.
+    `mode` says how runners are started (`fork`, `fresh`), or `revoked`: nobody shall start any;
+    or `submitted`: the results came with it.
     """
 
     host: str
@@ -34,6 +38,15 @@ class Claim:
     def here(self) -> bool:
         """Tell whether it was made on this host, in this boot or an earlier one."""
         return self.host == processes.host()
+
+    def booted_since(self) -> bool:
+        """Tell whether this host was booted after the claim was made on it.
+
+        What was written without being synced may then have holes, whatever it looks like. Results
+        that were submitted are synced before anybody hears of them.
+        """
+        synced = self.mode == SUBMITTED
+        return self.here() and self.boot_id != processes.boot_id() and not synced
 
     def alive(self) -> bool:
         """Tell whether the process that claimed still runs on this host."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxlib import claim, processes
+from ctxlib import claim
 from ctxlib.journal import Entry, JournalReader
 
 FRAGMENTS = "fragments"
@@ -110,7 +110,7 @@ def _whole(fragment: Path, attempt_dir: Path) -> bool:
     may have a good size and holes in it, so it is computed again.
     """
     made_by = claim.read(attempt_dir)
-    if made_by is not None and made_by.here() and made_by.boot_id != processes.boot_id():
+    if made_by is not None and made_by.booted_since():
         return False
     import h5py
 

@@ -114,6 +114,12 @@ def read_object(item: h5py.Group | h5py.Dataset, *, deserialize_plotly: bool = T
     return value
 
 
+def object_type(item: h5py.Group | h5py.Dataset) -> str | None:
+    """The object type of what `read_object` gives; None for numbers, texts and arrays."""
+    objtype = item.attrs.get(OBJTYPE)
+    return None if item.attrs.get(_OWN_OBJTYPE) == "array" else objtype
+
+
 def _read_value(dataset: h5py.Dataset) -> Any:
     if h5py.check_string_dtype(dataset.dtype) is not None:
         text = dataset.asstr(errors="backslashreplace")[()]

@@ -11,6 +11,9 @@ DATA_ROOT = "/gpfs/exfel/exp"
 
 DATABASE_IN_PROPOSAL = Path("usr/Shared/amore")
 
+SUBMITTED = "submitted"
+"""The folder in a database's folder where whole jobs are put for its daemon to take in."""
+
 
 class NotFoundError(Exception):
     """A folder or proposal that a person named is not there."""

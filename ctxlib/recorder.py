@@ -94,19 +94,7 @@ class JobRecorder:
         prepared = summaries.prepare(
             value, summary=variable.summary, units=variable.units, log=output.say
         )
-        data = None if prepared.preview is not None else plain.encode_plain(prepared.data)
-        fragment = None
-        if data is None and (prepared.data is not None or prepared.preview is not None):
-            fragment = f"{node.name}.h5"
-            folder = self.attempt_dir / FRAGMENTS
-            folder.mkdir(exist_ok=True)
-            files.write_fragment(folder / fragment, node.name, prepared, origin)
-        return {
-            "summary": prepared.summary.to_json(),
-            "data": data,
-            "fragment": fragment,
-            "objtype": prepared.objtype,
-        }
+        return save_result(self.attempt_dir, node.name, prepared, origin)
 
     def _release(self) -> None:
         """Take the limits and the reports of a variable back."""
@@ -129,6 +117,28 @@ class JobRecorder:
             return 0.0, 0.0
         now = _Use.now()
         return now.time - since.time, now.cpu - since.cpu
+
+
+def save_result(
+    attempt_dir: Path, name: str, prepared: summaries.Prepared, origin: dict[str, object]
+) -> dict[str, object]:
+    """Save a result, and give what its `finished` line says of it.
+
+    What is small and plain is in the line itself, all else in a fragment in the attempt's folder.
+    """
+    data = None if prepared.preview is not None else plain.encode_plain(prepared.data)
+    fragment = None
+    if data is None and (prepared.data is not None or prepared.preview is not None):
+        fragment = f"{name}.h5"
+        folder = attempt_dir / FRAGMENTS
+        folder.mkdir(exist_ok=True)
+        files.write_fragment(folder / fragment, name, prepared, origin)
+    return {
+        "summary": prepared.summary.to_json(),
+        "data": data,
+        "fragment": fragment,
+        "objtype": prepared.objtype,
+    }
 
 
 @dataclass(frozen=True)

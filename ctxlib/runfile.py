@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import errno
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from ctxlib.errors import nearest
-from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, read_object, read_summary
+from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, object_type, read_object, read_summary
 from ctxlib.summary import Summary
+
+
+class DataType(Enum):
+    """What a variable's data are, where that is more than numbers, texts and plain arrays.
+
+    Series and DataFrame are only in files that DAMNIT wrote.
+    """
+
+    DataArray = "dataarray"
+    Dataset = "dataset"
+    Image = "image"
+    Timestamp = "timestamp"
+    PlotlyFigure = "PlotlyFigure"
+    Series = "series"
+    DataFrame = "dataframe"
+
+    @classmethod
+    def of(cls, objtype: str | None) -> DataType | None:
+        """The member for the object type in a file; None for none, or one that is unknown."""
+        return next((member for member in cls if member.value == objtype), None)
 
 
 def open_file(path: Path) -> h5py.File:
@@ -51,6 +72,10 @@ class RunFile:
             found.update(self._file.get(part, ()))
         return sorted(found - {START_TIME})
 
+    def data_names(self) -> list[str]:
+        """The variables that have data or a preview, or had a Cell around nothing, sorted."""
+        return sorted(name for name in self._file if name not in HIDDEN)
+
     def read(self, name: str, *, deserialize_plotly: bool = True) -> Any:
         """The data of a variable; a Plotly figure, or its JSON without `deserialize_plotly`.
 
@@ -72,6 +97,13 @@ class RunFile:
         """The preview of a variable, None if it has none of its own."""
         item = self._file.get(f".preview/{name}")
         return None if item is None else read_object(item, deserialize_plotly=deserialize_plotly)
+
+    def type_hint(self, name: str, *, preview: bool = False) -> DataType | None:
+        """What the data of a variable are, or its preview; None for numbers, texts, plain arrays
+        and nothing.
+        """
+        item = self._file.get(f".preview/{name}" if preview else name)
+        return None if item is None else DataType.of(object_type(item))
 
     def error(self, name: str) -> tuple[str, str] | None:
         """Class name and text of a variable's error, None if it has none."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctxlib import claim, processes
+from ctxlib import claim
 from ctxlib.files import Result
 from ctxlib.journal import Entry
 from ctxlib.known import FRAGMENTS
@@ -50,9 +50,7 @@ def collect(job_dir: Path) -> Collected:
 
 def _booted_since(attempt_dir: Path) -> bool:
     made_by = claim.read(attempt_dir)
-    if made_by is None or not made_by.here():
-        return False
-    return made_by.boot_id != processes.boot_id()
+    return made_by is not None and made_by.booted_since()
 
 
 def _result(entry: Entry, attempt_dir: Path) -> Result | None:

@@ -1,0 +1,171 @@
+"""Puts results that were made elsewhere into a database, by way of its daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ctxlib import claim, summaries
+from ctxlib.column_names import trouble_with
+from ctxlib.errors import Skip, UnsavableError, error_text, user_traceback
+from ctxlib.journal import JournalWriter, file_name
+from ctxlib.known import FRAGMENTS
+from ctxlib.places import SUBMITTED, find_folder
+from ctxlib.recorder import save_result
+from ctxlib.table_file import TableFile
+
+
+def submit(
+    proposal: int,
+    run: int,
+    variables: Mapping[str, Any],
+    *,
+    provenance: str,
+    errors: Mapping[str, BaseException] | None = None,
+    damnit_dir: str | os.PathLike[str] | None = None,
+) -> str:
+    """Add results to the database of a proposal; they show once its daemon has taken them in.
+
+    `variables` are values by name: anything that a variable may return, a `Cell` for units, a
+    summary or a colour. `errors` are exceptions by name, which show as those of variables do.
+    `provenance` says in the table what made the results. The database is that of the proposal
+    unless `damnit_dir` names its folder. What was there of these variables is replaced.
+
+    Returns the id of the job that was made of them, which is on disk then: all or, when this is
+    interrupted, nothing. Raises ValueError for names that cannot be and a proposal that is not the
+    database's, UnsavableError for a value that cannot be saved, FileNotFoundError and
+    NotFoundError for a database that is not there, and OSError.
+    """
+    folder = find_folder(str(proposal) if damnit_dir is None else damnit_dir)
+    failed = dict(errors or {})
+    _check(TableFile(folder / "runs.sqlite"), proposal, [*variables, *failed], provenance)
+    now = time.time()
+    job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
+    request = {
+        "id": job_id,
+        "proposal": int(proposal),
+        "run": int(run),
+        "data": "all",
+        "variables": [*variables, *failed],
+        "provenance": provenance,
+    }
+    waiting = folder / SUBMITTED
+    waiting.mkdir(exist_ok=True)
+    # Hidden until it is whole: the daemon takes no folder whose name begins with a dot.
+    new = waiting / f".{job_id}"
+    new.mkdir()
+    try:
+        (new / "job.json").write_text(json.dumps(request, indent=1) + "\n")
+        _write_attempt(new / "1", request, variables, failed)
+        _share(waiting, folder)
+        _secure(new, folder)
+        new.rename(waiting / job_id)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    _sync(waiting)
+    return job_id
+
+
+def _check(table: TableFile, proposal: int, names: list[str], provenance: str) -> None:
+    if not provenance:
+        raise ValueError("provenance is empty: give the name of what made these results")
+    if not names:
+        raise ValueError("there is nothing to submit: give variables or errors")
+    own = table.setting("proposal")
+    if own != proposal:
+        raise ValueError(
+            f"{table.path.parent} is the database of proposal {own}, not of {proposal}"
+        )
+    if len(set(names)) < len(names):
+        twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
+        raise ValueError(f"{twice}: give a value or an error, not both")
+    editable = {name for name, column in table.columns().items() if column.type is not None}
+    for name in names:
+        trouble = trouble_with(name)
+        if trouble is not None:
+            raise ValueError(trouble)
+        if name in editable:
+            raise ValueError(f"{name!r} is a variable that people fill in; use another name")
+
+
+def _write_attempt(
+    attempt: Path,
+    request: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    errors: Mapping[str, BaseException],
+) -> None:
+    """Write what a runner would have written of these results."""
+    (attempt / FRAGMENTS).mkdir(parents=True)
+    made = claim.make(attempt, claim.SUBMITTED)
+    assert made is not None, "the folder is new"
+    head = {key: getattr(made, key) for key in ("host", "boot_id", "pid", "pid_start", "user")}
+    watcher = JournalWriter(attempt / file_name(0))
+    runner = JournalWriter(attempt / file_name(1))
+    try:
+        watcher.write("claimed", **head, mode=made.mode)
+        for name, value in variables.items():
+            origin = {
+                "provenance": request["provenance"],
+                "job": request["id"],
+                "attempt": 1,
+                "host": made.host,
+                "time": time.time(),
+            }
+            _write_value(attempt, runner, name, value, origin)
+        for name, error in errors.items():
+            _write_error(runner, name, error)
+        watcher.write("ended", status="finished", reason="")
+    finally:
+        watcher.close()
+        runner.close()
+
+
+def _write_value(
+    attempt: Path, journal: JournalWriter, name: str, value: object, origin: dict[str, Any]
+) -> None:
+    try:
+        prepared = summaries.prepare(value, log=lambda _: None)
+    except UnsavableError as error:
+        raise UnsavableError(f"{name}: {error}") from error
+    saved = save_result(attempt, name, prepared, origin)
+    use = {"duration": 0.0, "cpu": 0.0, "memory": None}
+    journal.write("finished", variable=name, **saved, **use, origin=origin)
+
+
+def _write_error(journal: JournalWriter, name: str, error: BaseException) -> None:
+    described = {
+        "type": type(error).__name__,
+        "message": error_text(error),
+        "traceback": "" if isinstance(error, Skip) else user_traceback(error),
+    }
+    journal.write("failed", variable=name, error=described, duration=0.0)
+
+
+def _secure(new: Path, like: Path) -> None:
+    """Have all of a folder on disk, for everyone who may use the database."""
+    for path in [new, *new.rglob("*")]:
+        _share(path, like)
+        _sync(path)
+
+
+def _share(path: Path, like: Path) -> None:
+    """Give `path` the permissions of the folder `like`, so that the daemon may move it."""
+    if path.stat().st_uid == os.getuid():  # others' folders are theirs to open
+        mode = stat.S_IMODE(like.stat().st_mode) & 0o777
+        path.chmod(mode | 0o700 if path.is_dir() else mode & 0o666 | 0o600)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
