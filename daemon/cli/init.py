@@ -9,6 +9,10 @@ from daemon.cli.folder import DATABASE, PROPOSAL, program
 from daemon.cli.output import plural
 
 CONTEXT = "context.py"
+TEMPLATES = {"minimal": CONTEXT, "xfel": "xfel.py", "hdf5": "hdf5.py", "imaging": "imaging.py"}
+"""The starter context files, and what they are called in templates/."""
+SOURCES = {"hdf5": "hdf5", "imaging": "hdf5"}
+"""The setting `source` for templates that are not for its default."""
 
 
 @click.command("init")
@@ -23,7 +27,13 @@ CONTEXT = "context.py"
     "--context",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Copy this context file instead of the template.",
+    help="Copy this context file instead of a template.",
+)
+@click.option(
+    "--template",
+    type=click.Choice(list(TEMPLATES)),
+    help="Begin with this context file: minimal, or for an instrument at European XFEL, for plain "
+    "HDF5 or NeXus files, or for images in them.",
 )
 @click.option(
     "--like",
@@ -39,6 +49,7 @@ def command(
     directory: str,
     proposal: int | None,
     context: Path | None,
+    template: str | None,
     like: str | None,
     process_existing: bool,
 ) -> None:
@@ -48,6 +59,8 @@ def command(
     proposal's number means its usr/Shared/amore. Runs that are there already are left alone
     until they are reprocessed, unless told otherwise.
     """
+    if context is not None and template is not None:
+        raise click.UsageError("give --context or --template: one context file is to begin with")
     from ctxlib.places import NotFoundError, find_folder
 
     try:
@@ -57,12 +70,15 @@ def command(
         raise click.ClickException(str(error)) from error
     _refuse_what_is_there(folder)
     number = proposal if proposal is not None else _proposal_of(directory, folder)
-    text = _context_text(context, other)
+    text = _context_text(context, template, other)
+    settings = {"source": SOURCES[template]} if template in SOURCES else {}
 
     from daemon.cli.new_database import make_database  # late: with it comes the whole service
 
-    seen = make_database(folder, number, text, like=other, mark_runs=not process_existing)
+    seen = make_database(folder, number, text, settings, like=other, mark_runs=not process_existing)
     click.echo(f"Made {folder} for proposal {number}, with {CONTEXT} to edit and an empty table.")
+    for key, value in settings.items():
+        click.echo(f"The setting {key} is {value}, as the template needs it.")
     if seen:
         click.echo(
             f"{plural(seen, 'run folder')} that were there already are left alone; "
@@ -95,12 +111,13 @@ def _proposal_of(directory: str, folder: Path) -> int:
     raise click.UsageError(f"{folder} is in no proposal's folder: give its number as --proposal N")
 
 
-def _context_text(context: Path | None, other: Path | None) -> bytes:
-    """The context file to begin with: the one given, the other database's, or the template."""
+def _context_text(context: Path | None, template: str | None, other: Path | None) -> bytes:
+    """The context file to begin with: the one given, the other database's, or a template."""
     if context is not None:
         return context.read_bytes()
-    if other is not None:
+    if other is not None and template is None:
         return (other / CONTEXT).read_bytes()
     from importlib.resources import files
 
-    return files("daemon").joinpath("templates", CONTEXT).read_bytes()
+    name = TEMPLATES[template or "minimal"]
+    return files("daemon").joinpath("templates", name).read_bytes()

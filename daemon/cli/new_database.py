@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -12,20 +13,26 @@ from daemon.database import Database, SchemaError
 from daemon.events.filesystem import present_events
 from daemon.lock import FolderLock
 from daemon.service import Service
-from daemon.settings import Settings
+from daemon.settings import Settings, Value
 from daemon.store.likeness import Likeness, UnusableError, read_likeness, write_likeness
 from daemon.store.table import RunsTable
 
 
 def make_database(
-    folder: Path, proposal: int, context: bytes, *, like: Path | None, mark_runs: bool
+    folder: Path,
+    proposal: int,
+    context: bytes,
+    settings: Mapping[str, Value],
+    *,
+    like: Path | None,
+    mark_runs: bool,
 ) -> int:
     """Make `folder` with `context` as its context file and an empty table for `proposal`.
 
-    `like` is another database folder, whose settings and user-editable variables are taken over.
-    With `mark_runs` the runs on disk are remembered as seen, so that no daemon processes them;
-    returns how many folders those were. Raises ClickException when `like` cannot be used or
-    somebody else is at work in `folder`.
+    `settings` are set. `like` is another database folder, whose settings and user-editable
+    variables are taken over. With `mark_runs` the runs on disk are remembered as seen, so that no
+    daemon processes them; returns how many folders those were. Raises ClickException when `like`
+    cannot be used or somebody else is at work in `folder`.
     """
     try:
         likeness = None if like is None else read_likeness(like / DATABASE)
@@ -40,7 +47,7 @@ def make_database(
         # Exclusive: a file that somebody made since we looked is theirs.
         with (folder / "context.py").open("xb") as file:
             file.write(context)
-        return asyncio.run(_make_tables(folder, proposal, likeness, mark_runs))
+        return asyncio.run(_make_tables(folder, proposal, settings, likeness, mark_runs))
     except SchemaError as error:
         raise click.ClickException(str(error)) from error
     finally:
@@ -48,7 +55,11 @@ def make_database(
 
 
 async def _make_tables(
-    folder: Path, proposal: int, likeness: Likeness | None, mark_runs: bool
+    folder: Path,
+    proposal: int,
+    settings: Mapping[str, Value],
+    likeness: Likeness | None,
+    mark_runs: bool,
 ) -> int:
     table = RunsTable(folder / DATABASE, proposal)
     await table.open()
@@ -60,6 +71,8 @@ async def _make_tables(
     service = Service(folder)
     await service.open(None)
     try:
+        for key, value in settings.items():
+            await service.table.set_setting(key, value)
         root = service.proposal_path
         if root is None or not mark_runs:
             return 0

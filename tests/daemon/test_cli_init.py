@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from daemon.cli import main
+from daemon.cli.init import TEMPLATES
 
 
 def init(*arguments: object) -> Result:
@@ -44,6 +45,49 @@ def test_a_folder_with_the_template(tmp_path: Path) -> None:
     assert (folder / "context.py").read_bytes() == template
     settings = dict(rows(folder / "runs.sqlite", "SELECT key, value FROM metameta"))
     assert settings["proposal"] == 1234
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "source"),
+    [
+        ("minimal", "context.py", None),
+        ("xfel", "xfel.py", None),
+        ("hdf5", "hdf5.py", "hdf5"),
+        ("imaging", "imaging.py", "hdf5"),
+    ],
+)
+def test_a_template(tmp_path: Path, name: str, file: str, source: str | None) -> None:
+    result = init(tmp_path / "d", "--proposal", 1, "--template", name)
+    assert result.exit_code == 0, result.output
+    template = files("daemon").joinpath("templates", file).read_bytes()
+    assert (tmp_path / "d" / "context.py").read_bytes() == template
+    settings = dict(rows(tmp_path / "d" / "runs.sqlite", "SELECT key, value FROM metameta"))
+    assert settings.get("source") == source
+    assert ("source is hdf5" in result.stdout) == (source is not None)
+
+
+def test_a_template_goes_before_the_other_databases_file(tmp_path: Path) -> None:
+    assert init(tmp_path / "old", "--proposal", 1).exit_code == 0
+    result = init(tmp_path / "d", "--proposal", 2, "--like", tmp_path / "old", "--template", "hdf5")
+    assert result.exit_code == 0, result.output
+    assert "hdf5" in (tmp_path / "d" / "context.py").read_text()
+
+
+def test_another_template_is_told_which_there_are(tmp_path: Path) -> None:
+    result = init(tmp_path / "d", "--proposal", 1, "--template", "mini")
+    assert result.exit_code == 2
+    assert all(name in result.stderr for name in ("minimal", "xfel", "hdf5", "imaging"))
+    every = {path.name for path in (Path(__file__).parents[2] / "templates").glob("*.py")}
+    assert every == set(TEMPLATES.values())
+    assert not (tmp_path / "d").exists()
+
+
+def test_one_context_file_to_begin_with(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").touch()
+    two = ("--context", tmp_path / "mine.py", "--template", "xfel")
+    result = init(tmp_path / "d", "--proposal", 1, *two)
+    assert result.exit_code == 2
+    assert "--context or --template" in result.stderr
 
 
 def test_a_given_context_file(tmp_path: Path) -> None:
