@@ -61,7 +61,7 @@ class ForkServer:
         library: Path,
         wake: socket.socket,
         terminal: bool,
-        idle_seconds: float,
+        idle_seconds: Callable[[], float],
         on_end: Callable[["ForkServer", list[str]], None],
     ) -> None:
         self.key = key
@@ -222,7 +222,7 @@ class ForkServer:
 
     def _start_idling(self) -> None:
         if not self.busy and self.usable:
-            self._idle = self._loop.call_later(self._idle_seconds, self.retire)
+            self._idle = self._loop.call_later(self._idle_seconds(), self.retire)
 
     def _spawn(self, channel: socket.socket) -> "subprocess.Popen[bytes]":
         command = [self.key.python, "-m", "ctxlib.forkserver", "--context", str(self.key.context)]

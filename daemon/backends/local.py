@@ -22,9 +22,10 @@ _UNSEEN_MARGIN = 600.0
 class LocalManager:
     """Submits attempts to fork servers, which it starts, replaces and lets go.
 
-    `folder` is the database folder, `library` the folder that has ctxlib in it. `python` and `mode`
-    (`fork` or `fresh`) are asked for each job. `on_wake` is told the id of a job with something new
-    to read, `on_end` the id and the number of an attempt that has ended or lost its process.
+    `folder` is the database folder, `library` the folder that has ctxlib in it. `python`, `mode`
+    (`fork` or `fresh`), `idle_seconds` and `max_servers` are asked when they matter. `on_wake` is
+    told the id of a job with something new to read, `on_end` the id and the number of an attempt
+    that has ended or lost its process.
     """
 
     def __init__(
@@ -34,8 +35,8 @@ class LocalManager:
         *,
         python: Callable[[], str],
         mode: Callable[[], str],
-        idle_seconds: float,
-        max_servers: int,
+        idle_seconds: Callable[[], float],
+        max_servers: Callable[[], int],
         on_wake: Callable[[str], None],
         on_end: Callable[[str, int], None],
         log: Callable[[str], None],
@@ -150,10 +151,11 @@ class LocalManager:
         return server
 
     def _make_room(self) -> None:
-        """Let go of the server that has been used least lately, if there are too many."""
+        """Let go of the servers that have been used least lately, if there are too many."""
         usable = [server for server in self._servers.values() if server.usable]
-        if len(usable) >= self._max_servers:
-            self._let_go(min(usable, key=lambda server: (server.busy, server.last_used)))
+        usable.sort(key=lambda server: (server.busy, server.last_used))
+        for server in usable[: max(0, len(usable) + 1 - self._max_servers())]:
+            self._let_go(server)
 
     def _let_go(self, server: ForkServer) -> None:
         server.retire()

@@ -54,19 +54,21 @@ async def eventually(probe, timeout=30.0):
 class Managed:
     """A manager, and what it has told."""
 
-    def __init__(self, folder, **options):
+    def __init__(self, folder, *, idle_seconds=600, max_servers=4, **options):
         self.wakes, self.ends, self.logged = [], [], []
         self.mode, self.python = "fork", sys.executable
-        standard = {"idle_seconds": 600, "max_servers": 4}
+        self.idle_seconds, self.max_servers = idle_seconds, max_servers
         self.manager = LocalManager(
             folder,
             LIBRARY,
             python=lambda: self.python,
             mode=lambda: self.mode,
+            idle_seconds=lambda: self.idle_seconds,
+            max_servers=lambda: self.max_servers,
             on_wake=self.wakes.append,
             on_end=lambda job, attempt: self.ends.append((job, attempt)),
             log=self.logged.append,
-            **standard | options,
+            **options,
         )
 
     async def state(self, attempt):
@@ -274,12 +276,19 @@ async def test_busy_servers_do_not_count_as_idle(managed, tmp_path):
 
 async def test_there_are_no_more_servers_than_allowed(managed, tmp_path):
     local = managed(max_servers=2)
-    for name in ("a", "b", "c"):
+
+    async def use(name):
         (tmp_path / f"{name}.py").write_text(PLAIN)
         await local.do(make_job(tmp_path, name, context_path=tmp_path / f"{name}.py"))
+
+    for name in ("a", "b", "c"):
+        await use(name)
     await eventually(lambda: len(servers(tmp_path)) == 2)
     remaining = servers(tmp_path)
     assert server_of(tmp_path / "jobs" / "a" / "1") not in remaining
+    local.max_servers = 1
+    await use("d")
+    await eventually(lambda: servers(tmp_path) == [server_of(tmp_path / "jobs" / "d" / "1")])
 
 
 async def test_a_job_is_stopped_with_all_its_processes(managed, tmp_path):
