@@ -2,62 +2,19 @@
 
 import asyncio
 import json
-import os
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
-from ctxlib import processes
+from daemon.child import run
 
 TIMEOUT = 300.0
 """Seconds that a context file's imports may take."""
 WATCH_SECONDS = 1.0
 RETRY_SECONDS = 30.0
 """After how long a file that could not be checked is tried again."""
-
-NEEDED = "import sys, h5py, numpy, xarray; sys.exit(sys.version_info < (3, 10))"
-
-
-async def _run(command: Sequence[str], cwd: Path, timeout: float) -> tuple[int, str]:
-    """Exit code and the end of the output of `command`; raises TimeoutError after killing it."""
-    environment = {**os.environ, "MPLBACKEND": "Agg"}
-    environment.pop("PYTHONSAFEPATH", None)  # it would keep `-m` from looking into `cwd`
-    with tempfile.TemporaryFile() as output:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=cwd,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            code = await asyncio.wait_for(process.wait(), timeout)
-        finally:
-            # With what it has started: an import can leave programs behind.
-            session = partial(processes.session_members, process.pid)
-            await asyncio.to_thread(processes.kill_until_gone, session)
-            await process.wait()
-        output.seek(0)
-        return code, output.read().decode(errors="replace").strip()[-2000:]
-
-
-async def check_python(python: str) -> str | None:
-    """Why `python` cannot run a context file, in words; None when it can."""
-    if not os.access(python, os.X_OK) or not Path(python).is_file():
-        return f"{python} is no program that can be run; give the path of a `python` executable"
-    try:
-        code, output = await _run([python, "-c", NEEDED], Path("/"), 60.0)
-    except (OSError, TimeoutError) as error:
-        return f"{python} does not run: {error or 'no end within 60 s'}"
-    if code == 0:
-        return None
-    last = output.splitlines()[-1] if output else "it is older than Python 3.10"
-    return f"{python} cannot run context files: {last}"
 
 
 async def check(
@@ -72,7 +29,7 @@ async def check(
         result = Path(scratch) / "result.json"
         command = [python, "-m", "ctxlib.context", str(context), str(result)]
         try:
-            code, output = await _run(command, library, timeout)
+            code, output = await run(command, library, timeout)
         except TimeoutError:
             return _broken(f"{context.name} did not load within {timeout:g} s")
         except OSError as error:

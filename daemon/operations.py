@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from daemon import settings as definitions
-from daemon.context_file import check_python
+from daemon.context_python import check_python
 from daemon.control import Handler, ServiceError
 from daemon.events.messages import BadMessage, parse_message
 from daemon.jobs.job import Job, Work
@@ -204,13 +204,20 @@ class Operations:
             parsed = definitions.parse(key, value, number)
         except definitions.SettingError as error:
             raise ServiceError(str(error)) from error
-        if name == "context_python":
-            trouble = await check_python(str(parsed))
-            if trouble is not None:
-                raise ServiceError(f"context_python: {trouble}")
+        if name in ("context_python", "source"):
+            await self._check_python(name, str(parsed))
         await self._service.table.set_setting(name, parsed)
         await self._service.settings_changed()
         return {"key": name, "value": parsed}
+
+    async def _check_python(self, key: str, value: str) -> None:
+        """Refuse a Python that cannot run the context file, and a source that it does not have."""
+        service = self._service
+        python = value if key == "context_python" else service.processing.python()
+        source = value if key == "source" else service.settings.source
+        trouble = await check_python(python, service.library, source)
+        if trouble is not None:
+            raise ServiceError(f"{key}: {trouble}")
 
     async def delete(self, key: str) -> dict[str, Any]:
         """Take the setting `key` back to its default."""

@@ -1,0 +1,88 @@
+"""The Python that runs the context file: whether it has what that needs, asked of itself."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from daemon.child import run
+
+TIMEOUT = 120.0
+"""Seconds that starting it and importing its libraries may take, on a slow filesystem."""
+
+LEAST_PYTHON = (3, 10)
+LEAST = {"numpy": "1.26", "h5py": "3.10", "xarray": "2024.1"}
+"""What ctxlib needs, each with the oldest version that its tests were run with."""
+LEAST_BY_SOURCE = {"euxfel": {"extra_data": "1.20"}}
+
+# Run by whatever Python the user named, so it is written in what the oldest understand.
+_ASK = """
+import json, sys
+result, library, source, least_python, least = json.loads(sys.argv[1])
+trouble, lacking = [], []
+
+def numbers(version):
+    return [int(part) for part in version.split(".")[:2] if part.isdigit()]
+
+def ask():
+    if list(sys.version_info[:2]) < least_python:
+        have = ".".join(str(part) for part in sys.version_info[:3])
+        need = ".".join(str(part) for part in least_python)
+        trouble.append("it is Python %s, and %s or newer is needed" % (have, need))
+        return
+    for name in sorted(least):
+        try:
+            module = __import__(name)
+        except ImportError as error:
+            lacking.append(name)
+            known = error.name == name
+            trouble.append("it has no " + name if known else "%s: %s" % (name, error))
+        except Exception as error:
+            trouble.append("%s: %s: %s" % (name, type(error).__name__, error))
+        else:
+            have = str(getattr(module, "__version__", "0"))
+            if numbers(have) < numbers(least[name]):
+                lacking.append(name)
+                need = "%s or newer is needed" % least[name]
+                trouble.append("its %s is version %s, and %s" % (name, have, need))
+    if not trouble:
+        sys.path.insert(0, library)
+        from ctxlib import sources
+        try:
+            sources.find(source)
+        except sources.UnknownSource as error:
+            trouble.append(str(error))
+
+ask()
+with open(result, "w") as file:
+    json.dump([trouble, lacking], file)
+"""
+
+
+async def check_python(python: str, library: Path, source: str) -> str | None:
+    """Why `python` cannot run a context file on runs of `source`, in words; None when it can.
+
+    `library` is where ctxlib is imported from.
+    """
+    if not Path(python).is_file():
+        return f"there is no file {python}; give the path of a `python` executable"
+    with tempfile.TemporaryDirectory(prefix="runtable-python-") as scratch:
+        result = Path(scratch) / "result.json"
+        least = {**LEAST, **LEAST_BY_SOURCE.get(source, {})}
+        question = [str(result), str(library), source, LEAST_PYTHON, least]
+        command = [python, "-c", _ASK, json.dumps(question)]
+        try:
+            code, output = await run(command, Path(scratch), TIMEOUT)
+        except TimeoutError:
+            return f"{python} does not run: no end within {TIMEOUT:g} s"
+        except OSError as error:
+            return (
+                f"{python} does not run: {error.strerror}; give the path of a `python` executable"
+            )
+        if code or not result.exists():
+            last = output.splitlines()[-1] if output else "it is no Python"
+            return f"{python} does not run as a Python does (exit code {code}): {last}"
+        trouble, lacking = json.loads(result.read_text())
+    if not trouble:
+        return None
+    mend = f"; {python} -m pip install -U {' '.join(lacking)} mends that" if lacking else ""
+    return f"{python} cannot run context files: {'; '.join(trouble)}{mend}"
