@@ -41,7 +41,7 @@ def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"
 class Connection:
     """Asks for operations (daemon/operations.py), here or of the folder's holder.
 
-    `remote` tells whether another process answers, `daemon` describes it if it is a daemon.
+    `daemon` describes the process that answers if it is a daemon.
     """
 
     def __init__(self, folder: Path, create: int | None = None) -> None:
@@ -53,11 +53,6 @@ class Connection:
         self._runner: asyncio.Runner | None = None
         self.daemon: Holder | None = None
         self._open(create)
-
-    @property
-    def remote(self) -> bool:
-        """Whether another process answers."""
-        return self._client is not None
 
     def close(self) -> None:
         """Leave. What was asked of others goes on; what began here gets the time to end."""
