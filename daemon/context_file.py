@@ -65,9 +65,14 @@ class ContextFile:
         self._signature: object = None
         self._known: dict[str, Any] = {"variables": [], "problems": []}
         self._reading = asyncio.Lock()
+        self._unregistered: list[dict[str, Any]] | None = None
+        self._registering = asyncio.Lock()
 
     async def state(self) -> dict[str, Any]:
-        """{"ok", "problems"} of the file as it is now; reads it when it has changed."""
+        """{"ok", "problems"} of the file as it is now; reads it when it has changed.
+
+        Does not wait for the table, which another program may hold locked.
+        """
         async with self._reading:
             if self._signature is None or self._signature != self._now():
                 await self._read()
@@ -78,6 +83,7 @@ class ContextFile:
         """Read the file anew: {"variables", "problems", "broken": bool}."""
         async with self._reading:
             await self._read()
+        await self._register_new()
         broken = self._known.get("broken")
         return {
             "variables": self._known.get("variables", []),
@@ -85,12 +91,19 @@ class ContextFile:
             "broken": broken is not None,
         }
 
+    @property
+    def parameters(self) -> list[dict[str, Any]] | None:
+        """What the file says of its parameters; None while it is not known, or broken."""
+        found: list[dict[str, Any]] | None = self._known.get("parameters")
+        return found
+
     async def watch(self) -> None:
         """Read the file whenever it has changed, until cancelled; problems go to the log."""
         while True:
             pause = WATCH_SECONDS
             try:
                 await self.state()
+                await self._register_new()
             except Exception:  # noqa: BLE001 - a full disk is no reason to end the daemon
                 self._log.exception("%s cannot be checked; trying again", self._path)
                 pause = RETRY_SECONDS
@@ -110,11 +123,19 @@ class ContextFile:
             mend = f" ({problem['mend']})" if problem.get("mend") else ""
             self._log.warning("%s%s:%s %s%s", name, line, variable, problem["message"], mend)
         if broken is None:
-            await self._register(self._known["variables"])
+            self._unregistered = self._known["variables"]
             self._log.info("%s: %d variables", name, len(self._known["variables"]))
         else:
             self._log.error("%s cannot be executed; events wait until it can", name)
         self._signature = signature
+
+    async def _register_new(self) -> None:
+        async with self._registering:
+            variables = self._unregistered
+            if variables is not None:
+                await self._register(variables)
+                if self._unregistered is variables:
+                    self._unregistered = None
 
     def _now(self) -> object:
         try:

@@ -33,23 +33,44 @@ def made(path, register):
     )
 
 
-async def test_variables_are_registered_once_for_each_version(path):
-    registered = []
+async def test_variables_are_registered_once_for_each_version(path, monkeypatch):
+    monkeypatch.setattr(context_file, "WATCH_SECONDS", 0.01)
+    registered = asyncio.Queue()
 
     async def register(variables):
-        registered.append([variable["name"] for variable in variables])
+        registered.put_nowait([variable["name"] for variable in variables])
 
     context = made(path, register)
+    watching = asyncio.create_task(context.watch())
+    assert await asyncio.wait_for(registered.get(), 20) == ["number"]
     assert await context.state() == {"ok": True, "problems": []}
-    await context.state()
-    assert registered == [["number"]]
     path.write_text("1 +\n")
     broken = await context.state()
     assert not broken["ok"]
     assert broken["problems"][0]["line"] == 1
     path.write_text(PLAIN.replace("number", "other"))
+    assert await asyncio.wait_for(registered.get(), 20) == ["other"]
     assert (await context.state())["ok"]
-    assert registered == [["number"], ["other"]]
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert registered.empty()
+
+
+async def test_the_state_is_told_while_the_table_is_locked(path):
+    asked = asyncio.Event()
+
+    async def register(variables):
+        asked.set()
+        await asyncio.Event().wait()
+
+    context = made(path, register)
+    watching = asyncio.create_task(context.watch())
+    await asyncio.wait_for(asked.wait(), 20)
+    assert await asyncio.wait_for(context.state(), 20) == {"ok": True, "problems": []}
+    path.write_text("1 +\n")
+    assert not (await asyncio.wait_for(context.state(), 20))["ok"]
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
 async def test_a_table_that_cannot_be_written_ends_nothing(path, monkeypatch, caplog):

@@ -16,7 +16,7 @@ from beamtime import RUNTABLE, Beamtime
 from helpers import wait_until
 from witness import HELD_UP, PRELUDE, Witness, marked
 
-from daemon.control import Endpoint
+from daemon.control import ControlClient, Endpoint
 from daemon.lock import FolderLock
 
 pytestmark = pytest.mark.system
@@ -244,9 +244,12 @@ def test_a_daemon_takes_over_from_a_command(tmp_path: Path, example_proposal: Pa
         second = subprocess.Popen(
             [*RUNTABLE, "listen"], cwd=beamtime.folder, stderr=subprocess.DEVNULL
         )
-        # The command has been asked to hand over, and answers nobody else any more.
-        wait_until(lambda: Endpoint.read(beamtime.folder) is None)
-        assert "waiting for a command" in beamtime.log()
+        wait_until(lambda: "waiting for a command" in beamtime.log())
+        endpoint = Endpoint.read(beamtime.folder)
+        assert endpoint is not None
+        client = ControlClient(endpoint)
+        client.call("handover")  # as the daemon does, but so that we know when it has been heard
+        client.close()
         witness.release(1)
         witness.wait_for_call(2, "slow")
         holder = FolderLock(beamtime.folder).holder()
