@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from daemon import parameters
 from daemon import settings as definitions
 from daemon.context_python import check_python
 from daemon.control import Handler, ServiceError
@@ -111,14 +112,17 @@ class Operations:
         variables: list[str] | None = None,
         mock: bool = False,
         foreground: bool = False,
+        params: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Queue jobs for `runs`: numbers, or "all" for those on disk and in the table.
 
-        `match` and `variables` select as in the context's graph; with `foreground` the caller runs
-        the attempts itself. Runs without data are left out and named, unless they are `mock`.
+        `match` and `variables` select as in the context's graph, `params` are values of its
+        parameters; with `foreground` the caller runs the attempts itself. Runs without data are
+        left out and named, unless they are `mock`.
         """
         service = self._service
         proposal = self._proposal()
+        await self._check_params(params or {})
         on_disk = await service.runs_on_disk()
         in_table = {row.run for row in await service.table.runs() if row.proposal == proposal}
         wanted = sorted({*on_disk, *in_table}) if runs == "all" else [int(run) for run in runs]
@@ -134,6 +138,7 @@ class Operations:
                 source="reprocess",
                 live=False,
                 match=tuple(match),
+                params=dict(params or {}),
                 variables=None if variables is None else tuple(variables),
                 mock=mock,
                 backend="sequential" if foreground else "local",
@@ -147,6 +152,18 @@ class Operations:
                 {"run": run, "reason": reason} for run in wanted if not mock and run not in on_disk
             ],
         }
+
+    async def _check_params(self, params: Mapping[str, Any]) -> None:
+        """Refuse values that no parameter can have, and those of unknown ones."""
+        if not params:
+            return
+        try:
+            parameters.check(params)
+        except parameters.ParameterError as error:
+            raise ServiceError(str(error)) from error
+        await self._service.context.state()
+        if (trouble := self._unknown(params)) is not None:
+            raise ServiceError(trouble)
 
     async def follow(self, jobs: list[str]) -> AsyncIterator[dict[str, Any]]:
         """What becomes of `jobs` and the jobs that follow from them, until all have ended."""
@@ -171,7 +188,9 @@ class Operations:
             wanted = None if state is None else State(state)
         except ValueError as error:
             raise ServiceError(f"{error}; states are {', '.join(State)}") from error
-        return {"jobs": [job.to_json() for job in await queue.recent(limit, wanted)]}
+        running = {item["job"]: item for item in self._service.running()}
+        found = await queue.recent(limit, wanted)
+        return {"jobs": [{**job.to_json(), "running": running.get(job.id)} for job in found]}
 
     async def _with_following(self, jobs: list[str]) -> list[Job]:
         found = await self._service.queue.with_following(jobs)
@@ -180,8 +199,12 @@ class Operations:
         return found
 
     async def settings(self) -> dict[str, Any]:
-        """All settings with value, default and meaning, and the rows as they are stored."""
+        """All settings with value, default and meaning, and the rows as they are stored.
+
+        With them the parameters that are set or, as far as the context is known, declared.
+        """
         rows = await self._service.table.setting_rows()
+        declared = self._service.context.parameters or []
         values = definitions.Settings.from_rows(rows)
         return {
             "rows": rows,
@@ -194,11 +217,17 @@ class Operations:
                     "set": rows.get(key) is not None,
                 }
                 for key, default, meaning in definitions.describe()
-            ],
+            ]
+            + parameters.listed(rows, declared),
         }
 
     async def set(self, key: str, value: str, number: bool = False) -> dict[str, Any]:
-        """Set the setting `key`; refuses unknown keys and impossible values."""
+        """Set the setting `key`; refuses unknown keys and impossible values.
+
+        `note` in the answer says that the context file has no such parameter.
+        """
+        if parameters.is_key(key):
+            return await self._set_parameter(key, value, number)
         try:
             name = definitions.writable(key)
             parsed = definitions.parse(key, value, number)
@@ -219,11 +248,33 @@ class Operations:
         if trouble is not None:
             raise ServiceError(f"{key}: {trouble}")
 
+    async def _set_parameter(self, key: str, value: str, number: bool) -> dict[str, Any]:
+        try:
+            name = parameters.name_of(key)
+            row = parameters.stored(name, value, number)
+        except parameters.ParameterError as error:
+            raise ServiceError(str(error)) from error
+        await self._service.table.set_setting(parameters.PREFIX + name, row)
+        await self._service.settings_changed()
+        answer = {"key": parameters.PREFIX + name, "value": parameters.value_of(row)}
+        trouble = self._unknown([name])
+        return answer if trouble is None else {**answer, "note": trouble}
+
+    def _unknown(self, names: Iterable[str]) -> str | None:
+        """Which of `names` the context file has no parameter for; None if that is not known."""
+        declared = self._service.context.parameters
+        if declared is None:
+            return None
+        return parameters.unknown(names, [item["name"] for item in declared])
+
     async def delete(self, key: str) -> dict[str, Any]:
         """Take the setting `key` back to its default."""
         try:
-            name = definitions.writable(key)
-        except definitions.SettingError as error:
+            if parameters.is_key(key):
+                name = parameters.PREFIX + parameters.name_of(key)
+            else:
+                name = definitions.writable(key)
+        except (definitions.SettingError, parameters.ParameterError) as error:
             raise ServiceError(str(error)) from error
         await self._service.table.delete_setting(name)
         await self._service.settings_changed()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib.journal import Entry
+from ctxlib.memory import parse_memory
 from daemon.events import MigrationEvent
 from daemon.jobs.job import Job
 from daemon.locate import proposal_path
-from daemon.settings import Settings, parse_memory
+from daemon.settings import Settings
 from daemon.store.combiner import Combiner
 from daemon.store.ingest import Ingest
 from daemon.store.pictures import Pictures
@@ -71,6 +72,7 @@ class Processing:
             "data": job.data,
             "variables": None if job.variables is None else list(job.variables),
             "match": list(job.match),
+            "params": {**settings.params, **job.params},
             "cluster": job.cluster,
             "inputs": list(job.inputs),
             "database": str(self._folder),

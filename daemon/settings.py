@@ -19,16 +19,17 @@ from pydantic import (
     ValidationError,
 )
 
+from ctxlib.memory import LEAST, parse_memory
+from ctxlib.parameter import Scalar
 from ctxlib.run_pattern import DEFAULT as DEFAULT_PATTERN
 from ctxlib.run_pattern import RunPattern
 from ctxlib.sources import DEFAULT as DEFAULT_SOURCE
+from daemon import parameters
 
 Value = int | float | str
 
 READ_ONLY = frozenset({"db_id", "data_format_version"})
 UMASKS = {"owner": 0o077, "group": 0o007, "all": 0o002}
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", re.IGNORECASE)
 _SLURM_TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
 _SLURM_NAME = re.compile(r"[\w.,+-]+")
 _HOST = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -38,21 +39,8 @@ class SettingError(ValueError):
     """A setting does not exist or cannot have this value; says what would be right."""
 
 
-def parse_memory(text: str) -> int:
-    """Return the bytes that "25G", "512 MB" or "1.5TiB" mean (1G = 2**30); "0" is none.
-
-    Raises ValueError for anything else, a number without a unit included.
-    """
-    if text.strip() == "0":
-        return 0
-    match = _MEMORY.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no amount of memory")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
 def _enough_memory(text: str) -> str:
-    if parse_memory(text) < 2**26:
+    if parse_memory(text) < LEAST:
         raise ValueError("less than 64M")
     return text
 
@@ -117,6 +105,7 @@ class Settings(BaseModel):
         frozen=True, extra="ignore", coerce_numbers_to_str=True, allow_inf_nan=False
     )
     _warnings: list[str] = PrivateAttr(default_factory=list)
+    _params: dict[str, Scalar] = PrivateAttr(default_factory=dict)
 
     proposal: int | None = Field(None, ge=1, le=999_999, description="number of the proposal")
     proposal_path: AbsolutePath | None = Field(
@@ -195,6 +184,11 @@ class Settings(BaseModel):
         return list(self._warnings)
 
     @property
+    def params(self) -> dict[str, Scalar]:
+        """The values of the context file's parameters (rows `param.<name>`)."""
+        return dict(self._params)
+
+    @property
     def umask(self) -> int:
         """The umask under which this folder's files are made (`share_with`)."""
         return UMASKS[self.share_with]
@@ -222,7 +216,8 @@ class Settings(BaseModel):
                 default = cls.model_fields[key].get_default(call_default_factory=True)
                 warnings.append(f"{error}; taken instead: {default}")
         settings = cls.model_validate(values)
-        settings._warnings = warnings
+        settings._params, unusable = parameters.from_rows(rows)
+        settings._warnings = warnings + unusable
         return settings
 
 

@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """List the settings, show KEY, or set KEY to VALUE.
 
-    Dashes and underscores in KEY are the same.
+    Dashes and underscores in KEY are the same. "param.NAME" is the parameter NAME of context.py.
     """
     if delete and (key is None or value is not None):
         raise click.UsageError("--delete needs a KEY, and no VALUE")
@@ -32,7 +32,7 @@ def command(
         if key is None:
             _list(settings)
             return
-        setting = _find(settings, key)
+        setting = _find(settings, key, must_exist=value is None and not delete)
         name = setting["key"]
         if delete:
             service.call("delete", key=name)
@@ -40,8 +40,10 @@ def command(
         elif value is None:
             click.echo(_text(setting["value"]))
         else:
-            service.call("set", key=name, value=value, number=num)
+            answer = service.call("set", key=name, value=value, number=num)
             click.echo(f"{name} = {value}")
+            if answer.get("note"):
+                click.echo(f"Note: {answer['note']}", err=True)
 
 
 def _list(settings: Iterable[Mapping[str, Any]]) -> None:
@@ -54,9 +56,14 @@ def _list(settings: Iterable[Mapping[str, Any]]) -> None:
     )
 
 
-def _find(settings: Iterable[Mapping[str, Any]], key: str) -> Mapping[str, Any]:
+def _find(
+    settings: Iterable[Mapping[str, Any]], key: str, *, must_exist: bool
+) -> Mapping[str, Any]:
+    """The setting `key`; a parameter that is neither set nor declared, if it need not exist."""
     by_name = {item["key"]: item for item in settings}
     name = key.replace("-", "_")
+    if name not in by_name and name.startswith("param.") and not must_exist:
+        return {"key": name, "value": None, "default": None, "set": False}
     if name not in by_name:
         nearest = difflib.get_close_matches(name, by_name, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else "without a KEY, all are listed"

@@ -1,9 +1,12 @@
 """`runtable jobs`: what was, is and will be processed."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from daemon.cli.folder import connect, database_folder, dir_argument
-from daemon.cli.output import local_time, print_table
+from daemon.cli.output import how_far, local_time, print_table
 
 STATES = (
     "queued",
@@ -49,11 +52,18 @@ def command(directory: str | None, state: str | None, limit: int) -> None:
                 job["attempt"],
                 local_time(job["started"]),
                 _duration(job["started"], job["ended"]),
-                job["reason"] or job["waiting_reason"],
+                job["reason"] or job["waiting_reason"] or _now(job.get("running")),
             ]
             for job in jobs
         ],
     )
+
+
+def _now(running: Mapping[str, Any] | None) -> str:
+    """What a job that runs is at; daemons of earlier versions do not say it."""
+    if running is None:
+        return ""
+    return how_far(running["variable"], running["progress"])
 
 
 def _duration(started: float | None, ended: float | None) -> str:

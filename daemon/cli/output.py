@@ -3,9 +3,10 @@
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import zip_longest
+from typing import Any
 
 import click
 
@@ -26,6 +27,14 @@ def local_time(seconds: float | None) -> str:
 def plural(number: int, noun: str) -> str:
     """`number` with its noun: "1 run", "2 runs"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def how_far(variable: str | None, report: Mapping[str, Any] | None) -> str:
+    """The variable that a job is at, with what it says of itself: "camera 30 of 100, frames"."""
+    if variable is None or report is None:
+        return variable or ""
+    text = f", {report['text']}" if report["text"] else ""
+    return f"{variable} {report['done']:.10g} of {report['total']:.10g}{text}"
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

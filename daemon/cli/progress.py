@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import click
 
-from daemon.cli.output import plural
+from daemon.cli.output import how_far, plural
 from daemon.cli.runs import format_runs
 
 TERMINAL = frozenset({"finished", "failed", "stopped", "canceled"})
@@ -18,13 +18,15 @@ TERMINAL = frozenset({"finished", "failed", "stopped", "canceled"})
 class Job:
     """What is known of one job: its run, state, reason, and each variable's status and error.
 
-    `variable` is the one that was last begun, `total` the number of variables in the plan.
+    `variable` is the one that was last begun, `report` what it said of its progress, `total` the
+    number of variables in the plan.
     """
 
     run: int
     state: str = "queued"
     reason: str | None = None
     variable: str | None = None
+    report: Mapping[str, Any] | None = None
     total: int | None = None
     results: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
@@ -66,9 +68,12 @@ class Tally:
         elif item["kind"] == "plan":
             job.total = item["total"]
         elif item["kind"] == "started":
-            job.variable = item["variable"]
+            job.variable, job.report = item["variable"], None
+        elif item["kind"] == "progress":
+            job.variable, job.report = item["variable"], item
         elif item["kind"] == "result":
             job.results[item["variable"]] = (item["status"], item["error"])
+            job.report = None
         return job
 
     @property
@@ -191,5 +196,5 @@ def _now(job: Job) -> str:
         return f"waiting: {job.reason}"
     if job.total is None:
         return f"run {job.run} {job.state}"
-    now = f", {job.variable}" if job.variable else ""
+    now = f", {how_far(job.variable, job.report)}" if job.variable else ""
     return f"run {job.run}: {len(job.results)} of {job.total} variables{now}"

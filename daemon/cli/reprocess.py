@@ -28,6 +28,12 @@ INTERRUPTED = 130
     help="Only variables whose title contains TEXT, in upper or lower case. Repeatable.",
 )
 @click.option("--var", multiple=True, metavar="NAME", help="Only the variable NAME. Repeatable.")
+@click.option(
+    "--param",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Value of a parameter of the context file, for this once. Repeatable.",
+)
 @click.option("--mock", is_flag=True, help="With an empty run, without reading data.")
 @click.option("--direct", is_flag=True, help="On this machine, which is the default.")
 @click.option(
@@ -41,6 +47,7 @@ def command(
     runs: tuple[str, ...],
     match: tuple[str, ...],
     var: tuple[str, ...],
+    param: tuple[str, ...],
     mock: bool,
     direct: bool,  # noqa: ARG001 - there is no other way yet; notes and scripts name it
     foreground: bool,
@@ -60,12 +67,14 @@ def command(
     if foreground and (no_wait or wanted == "all"):
         raise click.UsageError("--foreground is for single runs: not all, and not with --no-wait")
     folder = database_folder(directory)
-    request = {
+    request: dict[str, Any] = {
         "match": list(match),
         "variables": list(var) or None,
         "mock": mock,
         "foreground": foreground,
     }
+    if param:  # a daemon of an earlier version need not know of them otherwise
+        request["params"] = _parse_params(param)
     with connect(folder) as service:
         if no_wait:
             _hand_over(service, folder, {**request, "runs": wanted})
@@ -82,6 +91,19 @@ def command(
             _say_interrupted(service, tally)
             raise click.exceptions.Exit(INTERRUPTED) from None
     _report(tally)
+
+
+def _parse_params(texts: Sequence[str]) -> dict[str, Any]:
+    """The values in texts such as "threshold=5", the last one of a name."""
+    from ctxlib.parameter import parse_value
+
+    params = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name.strip() or not equals:
+            raise click.UsageError(f"--param {text!r} is not understood: give NAME=VALUE")
+        params[name.strip()] = parse_value(value)
+    return params
 
 
 def _hand_over(service: "Connection", folder: Path, request: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from daemon.cli.folder import connect, database_folder, dir_argument, program
-from daemon.cli.output import local_time
+from daemon.cli.output import how_far, local_time
 
 
 @click.command("status")
@@ -64,5 +64,5 @@ def _context(context: Mapping[str, Any]) -> str:
 
 def _running(job: Mapping[str, Any]) -> str:
     total = "" if job["total"] is None else f", {job['done']} of {job['total']} variables done"
-    now = f", now {job['variable']}" if job["variable"] else ""
+    now = f", now {how_far(job['variable'], job.get('progress'))}" if job["variable"] else ""
     return f"run {job['run']} {job['data']} since {local_time(job['since'])}{total}{now}"

@@ -43,7 +43,7 @@ def absorbing(connection: sqlite3.Connection, work: Work) -> Job | None:
         """SELECT * FROM jobs AS j
            WHERE proposal = ? AND run = ? AND data = ? AND state = 'queued' AND variables IS NULL
            AND match = '[]' AND inputs = '[]' AND cluster = 0 AND mock = 0 AND after IS NULL
-           AND backend = 'local'
+           AND backend = 'local' AND params = '{}'
            AND NOT EXISTS (SELECT 1 FROM attempts WHERE job = j.id)
            ORDER BY position DESC LIMIT 1""",
         (work.proposal, work.run, work.data),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctxlib.memory import parse_memory
 from daemon.backends import ContextBroken
 from daemon.jobs import folder
 from daemon.jobs.follower import Follower, broken_context
@@ -14,7 +15,6 @@ from daemon.jobs.job import Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.trouble import insist, is_passing
-from daemon.settings import parse_memory
 
 LOOK_SECONDS = 1.0
 """How often to look whether what holds jobs up is over."""

@@ -32,6 +32,7 @@ class Progress:
     cluster: list[str] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
     variable: str | None = None
+    report: dict[str, Any] | None = None
     ended: Entry | None = None
 
     def take(self, entry: Entry) -> None:
@@ -40,9 +41,11 @@ class Progress:
         if entry.kind == "plan":
             self.order, self.cluster = fields["order"], fields["cluster"]
         elif entry.kind == "started":
-            self.variable = fields["variable"]
+            self.variable, self.report = fields["variable"], None
+        elif entry.kind == "progress":
+            self.report = {name: fields[name] for name in ("done", "total", "text")}
         elif entry.kind in ("finished", "failed", "died"):
-            self.variable = None
+            self.variable = self.report = None
             if fields["variable"] is not None:
                 self.done.add(fields["variable"])
         elif entry.kind == "ended":
@@ -109,12 +112,16 @@ class Follower:
         self.wake()
 
     def describe(self) -> dict[str, Any]:
-        """Where it is, as JSON: job, proposal, run, data, variable, done, total, since."""
+        """Where it is, as JSON: job, proposal, run, data, variable, done, total, since, progress.
+
+        `progress` is what its variable last said of itself: done, total, text.
+        """
         progress, job = self.progress, self.job
         return {
             **{"job": job.id, "proposal": job.proposal, "run": job.run, "data": job.data},
             **{"variable": progress.variable, "since": job.started},
             **{"done": len(progress.done), "total": len(progress.order)},
+            "progress": progress.report,
         }
 
     async def follow(self) -> Outcome:

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from daemon.jobs.states import TERMINAL, State
@@ -19,9 +19,9 @@ class Work:
     """What is to be computed for one run.
 
     `variables` are exact names (None: all), `match` parts of titles; `cluster` selects the cluster
-    variables, which take what they need from the jobs `inputs`. `after` is a job that has to end
-    first. `source` says who asked for it; `live` work goes before what is done again.
-    `mock` opens no run; `backend` says what runs it.
+    variables, which take what they need from the jobs `inputs`. `params` are values of parameters
+    that hold for it alone. `after` is a job that has to end first. `source` says who asked for it;
+    `live` work goes before what is done again. `mock` opens no run; `backend` says what runs it.
     """
 
     proposal: int
@@ -31,6 +31,7 @@ class Work:
     live: bool
     variables: tuple[str, ...] | None = None
     match: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
     cluster: bool = False
     mock: bool = False
     backend: str = "local"
@@ -93,7 +94,7 @@ def columns_of(work: Work) -> dict[str, Any]:
             for name in ("proposal", "run", "data", "source", "after", "backend")
         },
         **{name: int(getattr(work, name)) for name in ("live", "cluster", "mock")},
-        **{name: json.dumps(getattr(work, name)) for name in ("match", "inputs")},
+        **{name: json.dumps(getattr(work, name)) for name in ("match", "inputs", "params")},
         "variables": variables,
     }
 
@@ -108,6 +109,7 @@ def job_of(row: sqlite3.Row | Mapping[str, Any]) -> Job:
             data=row["data"],
             variables=None if row["variables"] is None else _names(row["variables"]),
             match=_names(row["match"]),
+            params=_values(row["params"]),
             cluster=bool(row["cluster"]),
             mock=bool(row["mock"]),
             backend=row["backend"],
@@ -127,6 +129,13 @@ def job_of(row: sqlite3.Row | Mapping[str, Any]) -> Job:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"the row of job {row['id']} cannot be read: {error}") from error
+
+
+def _values(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"{text!r} are no values of parameters")
+    return values
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -59,4 +59,8 @@ CREATE TABLE history (
 CREATE INDEX history_of_a_job ON history (job, id);
 """
 
-MIGRATIONS = (EVENT_TABLES + JOB_TABLES,)
+PARAMS = """
+ALTER TABLE jobs ADD COLUMN params TEXT NOT NULL DEFAULT '{}';
+"""
+
+MIGRATIONS = (EVENT_TABLES + JOB_TABLES, PARAMS)

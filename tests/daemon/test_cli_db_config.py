@@ -20,7 +20,7 @@ SETTINGS = [
 @pytest.fixture(autouse=True)
 def _answers(cli_service: FakeService) -> None:
     cli_service.answers["settings"] = {"rows": {}, "settings": SETTINGS}
-    cli_service.answers["set"] = cli_service.answers["delete"] = None
+    cli_service.answers["set"] = cli_service.answers["delete"] = {}
 
 
 def test_without_arguments_all_are_listed(cli: Run) -> None:
@@ -49,6 +49,18 @@ def test_delete(cli: Run, cli_service: FakeService) -> None:
     assert result.output == "Deleted slurm_reservation (was upex_001234; now no value)\n"
     assert cli_service.asked[-1] == ("delete", {"key": "slurm_reservation"})
     assert cli("db-config", "-d", "noncluster_cpus").output == "noncluster_cpus was not set\n"
+
+
+def test_parameters(cli: Run, cli_service: FakeService) -> None:
+    note = "context.py has no parameter 'low': it has none"
+    cli_service.answers["set"] = {"key": "param.low", "value": 5, "note": note}
+    result = cli("db-config", "param.low", "5")
+    assert (result.stdout, result.stderr) == ("param.low = 5\n", f"Note: {note}\n")
+    assert cli("db-config", "--delete", "param.low").output == "param.low was not set\n"
+    assert cli_service.asked[-1] == ("delete", {"key": "param.low"})
+    shown = cli("db-config", "param.low")
+    assert shown.exit_code == 1
+    assert "there is no setting 'param.low'" in shown.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["8"], ["--delete"]])

@@ -57,12 +57,15 @@ WAITING = {**JOB, "started": None, "ended": None, "reason": "", "waiting_reason"
 
 
 def test_jobs(cli: Run, cli_service: FakeService) -> None:
-    cli_service.answers["jobs"] = {"jobs": [JOB, WAITING]}
+    report = {"done": 3, "total": 10, "text": "frames"}
+    running = {**WAITING, "waiting_reason": "", "running": {"variable": "a", "progress": report}}
+    cli_service.answers["jobs"] = {"jobs": [JOB, WAITING, running]}
     result = cli("jobs", "--state", "failed", "--limit", 5)
     assert cli_service.asked == [("jobs", {"limit": 5, "state": "failed"})]
     assert "2.2 s" in result.output
     assert "the run folder vanished" in result.output
     assert "memory is low" in result.output
+    assert "a 3 of 10, frames" in result.output
 
 
 def test_jobs_when_there_are_none(cli: Run, cli_service: FakeService) -> None:
@@ -112,6 +115,7 @@ def test_status_shows_what_stands_in_the_way(cli: Run, cli_service: FakeService)
         "done": 3,
         "total": 10,
         "since": NOON,
+        "progress": {"done": 2.5, "total": 10, "text": ""},
     }
     cli_service.answers["status"] = status(
         daemon=None,
@@ -129,8 +133,8 @@ def test_status_shows_what_stands_in_the_way(cli: Run, cli_service: FakeService)
     assert any(line.startswith("Daemon        none; ") for line in lines)
     assert "              line 3: invalid syntax (close the ()" in lines
     assert (
-        f"              run 42 raw since {local_time(NOON)}, 3 of 10 variables done, now foo"
-        in lines
+        f"              run 42 raw since {local_time(NOON)}, 3 of 10 variables done, "
+        "now foo 2.5 of 10" in lines
     )
     assert "Waiting       context.py cannot be executed" in lines
     assert "Warning       runs.sqlite was made by a newer version" in lines

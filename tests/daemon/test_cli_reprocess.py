@@ -73,6 +73,22 @@ def test_the_selection_is_handed_on(cli: Run, cli_service: FakeService, cli_fold
     assert cli("reprocess", "1", "--in", cli_folder).exit_code == 0
 
 
+def test_parameters_are_read_and_handed_on(cli: Run, cli_service: FakeService) -> None:
+    values = ["low=5", "name=dark run", "low=-1.5", "expression=a=b", "off=false", "empty="]
+    cli("reprocess", "1", *(word for value in values for word in ("--param", value)))
+    assert cli_service.asked[0][1]["params"] == {
+        "low": -1.5,
+        "name": "dark run",
+        "expression": "a=b",
+        "off": False,
+        "empty": "",
+    }
+    for text in ("low", "=5"):
+        wrong = cli("reprocess", "1", "--param", text)
+        assert wrong.exit_code == 2
+        assert "give NAME=VALUE" in wrong.stderr
+
+
 def test_failures_are_named_at_the_end(cli: Run, cli_service: FakeService) -> None:
     cli_service.answers["follow"] = [
         result(1, 1, "foo", "failed", "ValueError: x"),
@@ -208,6 +224,11 @@ def test_every_stage_of_a_job_has_words_in_the_bar() -> None:
         (
             {"kind": "started", "job": "j1", "run": 1, "variable": "foo"},
             "run 1: 0 of 2 variables, foo",
+        ),
+        (
+            {"kind": "progress", "job": "j1", "run": 1, "variable": "foo"}
+            | {"done": 3, "total": 10, "text": "frames"},
+            "run 1: 0 of 2 variables, foo 3 of 10, frames",
         ),
         (result(1, 1, "foo", "finished"), "run 1: 1 of 2 variables, foo"),
         ({"kind": "news", "job": "j1", "run": 1}, "run 1: 1 of 2 variables, foo"),

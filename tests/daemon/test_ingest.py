@@ -95,6 +95,10 @@ async def test_a_job_from_plan_to_end(table, attempt):
         {"kind": "plan", "total": 3, **head},
         {"kind": "started", "variable": "a", **head},
     ]
+    runner.write("progress", variable="a", done=3, total=10, text="frames")
+    updates = await ingest.apply(JOB, attempt.reader.read())
+    report = {"done": 3, "total": 10, "text": "frames"}
+    assert updates == [{"kind": "progress", "variable": "a", **report, **head}]
     attempt.finished("a", 5)
     attempt.failed("b", "ValueError", "no")
     attempt.failed("c", "Skip", "no beam")

@@ -102,10 +102,12 @@ async def test_only_the_same_work_absorbs(inbox, queue):
             work(data="proc"),
             work(43),
             work(proposal=99),
+            work(params={"low": 5}),
         ]
     )
     (job,) = await arrive(inbox, queue, make_event())
-    assert job.id == "j8"
+    assert job.id == "j9"
+    assert (await queue.get("j8")).params == {"low": 5}
 
 
 async def test_a_backfill_that_absorbs_an_event_is_live(inbox, queue):

@@ -266,11 +266,15 @@ async def test_results_are_taken_in_as_they_come(bench):
     (running,) = bench.scheduler.running()
     assert running | {"since": 0} == {
         **{"job": job_id, "proposal": 1234, "run": 1, "data": "raw"},
-        **{"variable": "a", "since": 0, "done": 0, "total": 2},
+        **{"variable": "a", "since": 0, "done": 0, "total": 2, "progress": None},
     }
+    report = {"done": 3, "total": 10, "text": "frames"}
+    attempt.say("progress", variable="a", **report)
+    await eventually(lambda: bench.scheduler.running()[0]["progress"] == report)
     attempt.result("a")
     await eventually(lambda: (job_id, "finished", "a") in bench.applied)
     assert bench.scheduler.running()[0]["done"] == 1
+    assert bench.scheduler.running()[0]["progress"] is None
     attempt.end()
     assert (await bench.settled(job_id)).state is State.FINISHED
     assert bench.scheduler.running() == []

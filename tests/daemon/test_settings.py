@@ -1,5 +1,6 @@
 import pytest
 
+from ctxlib.memory import parse_memory
 from daemon.settings import (
     READ_ONLY,
     SettingError,
@@ -7,7 +8,6 @@ from daemon.settings import (
     describe,
     normalise,
     parse,
-    parse_memory,
     right,
 )
 
