@@ -4,6 +4,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PEER := .venv-peer/installed
+CONTEXT := .venv-context/installed
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 # Tests may leave types out. Their folders are checked one by one, as each may have a conftest.py.
 TEST_TYPES := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls \
@@ -26,7 +27,7 @@ demo: $(INSTALLED)
 demo-stop: $(INSTALLED)
 	@$(BIN)/python examples/run_demo.py stop
 
-test: $(INSTALLED) $(PEER)
+test: $(INSTALLED) $(PEER) $(CONTEXT)
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED) docs
@@ -46,7 +47,7 @@ bench: $(INSTALLED) $(PEER)
 
 clean:
 	@if [ -d demo ]; then $(BIN)/python examples/run_demo.py stop; fi
-	rm -rf demo build dist docs/_build *.egg-info .venv .venv-peer .*_cache .hypothesis
+	rm -rf demo build dist docs/_build *.egg-info .venv .venv-peer .venv-context .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first interpreter that is new enough makes the environment.
@@ -73,4 +74,17 @@ $(PEER): | $(BIN)/python
 	@echo "Installing the published damnit package into .venv-peer, for comparison ..."
 	@$(BIN)/python -m venv .venv-peer
 	@.venv-peer/bin/python $(PIP_INSTALL) 'damnit[backend]==0.4.0'
+	@touch $@
+
+# An environment as the guide wants it for context files, with nothing else, in the oldest Python
+# from 3.10 on that is here.
+$(CONTEXT):
+	@for python in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python python3.11 python3.12 \
+	        python3.13 python3.14 python3; do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || continue; \
+	    $$python -m venv .venv-context 2>/dev/null || { rm -rf .venv-context; continue; }; \
+	    echo "Installing extra_data into .venv-context, which has $$($$python --version) ..."; \
+	    break; \
+	done
+	@.venv-context/bin/python $(PIP_INSTALL) extra_data pyyaml requests
 	@touch $@
