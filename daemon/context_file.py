@@ -97,12 +97,6 @@ class ContextFile:
         found: list[dict[str, Any]] | None = self._known.get("parameters")
         return found
 
-    @property
-    def parameters(self) -> list[dict[str, Any]] | None:
-        """What the file says of its parameters; None while it is not known, or broken."""
-        found: list[dict[str, Any]] | None = self._known.get("parameters")
-        return found
-
     async def watch(self) -> None:
         """Read the file whenever it has changed, until cancelled; problems go to the log."""
         while True:

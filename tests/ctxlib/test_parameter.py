@@ -1,4 +1,3 @@
-# ruff: noqa: F821  annotations here are the language of context files, not types
 """Parameters: declared in a context file, set from outside, given to variables."""
 
 import json

@@ -13,7 +13,6 @@ from ctxlib.errors import ContextError, Problem, Skip, VariableError, describe
 from ctxlib.metadata import FIELDS
 from ctxlib.variable import parse_tags
 
-
 MYMDC = FIELDS["mymdc"]
 
 
