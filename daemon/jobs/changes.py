@@ -37,6 +37,14 @@ def insert(connection: sqlite3.Connection, work: Work, job_id: str, now: float) 
     return job_of(row_of(connection, job_id))
 
 
+def adopt(connection: sqlite3.Connection, work: Work, job_id: str, why: str, now: float) -> Job:
+    """Add a job whose first attempt has run; one that is there already is left as it is."""
+    job = insert(connection, work, job_id, now)
+    if job.state is State.QUEUED and (job.attempt, job.source) == (0, work.source):
+        move(connection, job_id, 0, State.DISPATCHED, Who.CLAIM, why, now)
+    return job_of(row_of(connection, job_id))
+
+
 def move(
     connection: sqlite3.Connection,
     job_id: str,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from daemon.jobs import folder
-from daemon.jobs.job import Job
+from daemon.jobs.job import SUBMISSION, Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.trouble import insist
@@ -88,6 +88,8 @@ class Finisher:
                 await asyncio.sleep(pause)
 
     def _again(self, job: Job, lost: list[str]) -> tuple[list[str], str]:
+        if lost and job.source == SUBMISSION:
+            return [], f"what was submitted for {', '.join(lost)} cannot be read; submit it again"
         if lost and job.id.endswith("-again"):
             return [], f"what {', '.join(lost)} returned did not survive, twice; reprocess the run"
         return lost, ""

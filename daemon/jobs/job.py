@@ -13,6 +13,9 @@ Selection = Literal["raw", "proc", "all"]
 PENDING, COMBINED, NOT_COMBINED = 0, 1, 2
 """Whether the results are in the run file: not yet, yes, it could not be done."""
 
+SUBMISSION = "submitted"
+"""The source of a job whose results came with it; it cannot be computed again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:

@@ -73,6 +73,14 @@ class Queue:
 
         return await self._db.write(take)
 
+    async def adopt(self, work: Work, job_id: str, why: str) -> Job:
+        """Enter a job that has run elsewhere, as its first attempt at work.
+
+        A job that is there under this id already is left as it is.
+        """
+        now = self._now()
+        return await self._db.write(lambda c: changes.adopt(c, work, job_id, why, now))
+
     # Running
 
     async def claim(self) -> Job | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from daemon.jobs import folder
 from daemon.jobs.follower import Follower
-from daemon.jobs.job import Job
+from daemon.jobs.job import SUBMISSION, Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import State
@@ -50,6 +50,9 @@ class Recovery:
         job_folder = self._outside.job_folder(job.id)
         attempt = folder.attempt_folder(job_folder, job.attempt)
         if job.state is State.DISPATCHED and await asyncio.to_thread(self._never_began, attempt):
+            if job.source == SUBMISSION:
+                await self._lost(job, "the folder that was submitted is gone")
+                return
             await self._queue.give_back(job, NEVER_BEGAN, ran=False)
             return
         request = await asyncio.to_thread(folder.read_request, job_folder)

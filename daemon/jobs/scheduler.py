@@ -16,11 +16,12 @@ from daemon.jobs.dispatcher import Dispatcher
 from daemon.jobs.finisher import Finisher
 from daemon.jobs.follower import Follower, Outcome
 from daemon.jobs.intake import Intake
-from daemon.jobs.job import Job, Work
+from daemon.jobs.job import SUBMISSION, Job, Work
 from daemon.jobs.outside import Outside, Update
 from daemon.jobs.queue import Queue, cluster_id
 from daemon.jobs.recovery import Recovery
 from daemon.jobs.states import TERMINAL, Refused, State
+from daemon.jobs.submitted import Submitted
 from daemon.jobs.trouble import insist
 from daemon.settings import Settings
 
@@ -99,6 +100,7 @@ class Scheduler:
             lost=self._lost,
         )
         self._intake = Intake(inbox, queue, self._outside, self._queued)
+        self._submitted = Submitted(queue, inbox, self._outside, begun=self._follow)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -107,9 +109,11 @@ class Scheduler:
         # Before anything that is under way can end: of one run, what ended first is combined first.
         for job in await insist(self._queue.to_combine, "reading the queue", self._outside.log):
             self._finisher.add(job)
+        await self._submitted.recover()
         await recovery.recover()
         # What takes work comes first, for `stop` to end it first.
-        parts = (self._intake.run, self._dispatcher.run, self._poll, self._finisher.keep_clean)
+        taking = (self._intake.run, self._dispatcher.run, self._submitted.run)
+        parts = (*taking, self._poll, self._finisher.keep_clean)
         self._tasks = [asyncio.create_task(part()) for part in parts]
 
     async def stop(self, grace: float | None = None) -> None:
@@ -120,7 +124,7 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         grace = self._outside.settings().stop_grace if grace is None else grace
         deadline = loop.time() + grace
-        taking, others = self._tasks[:2], self._tasks[2:]
+        taking, others = self._tasks[:3], self._tasks[3:]
         await _cancel(taking)
         if self._followers:
             following = [task for _, task in self._followers.values()]
@@ -221,6 +225,8 @@ class Scheduler:
     async def _lost(self, job: Job, why: str) -> None:
         """The attempt of `job` came to nothing: another one follows, or it was the last."""
         log, most = self._outside.log, self._outside.settings().max_attempts
+        if job.source == SUBMISSION:
+            most = 1  # nobody here can do it again
         lose = partial(self._queue.lose, job, why, max_attempts=most)
         state = await insist(lose, job.name, log)
         log.warning("%s: attempt %d was lost: %s", job.name, job.attempt, why)

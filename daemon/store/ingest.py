@@ -37,6 +37,8 @@ class Ingest:
             elif entry.kind == "run" and entry.fields["start_time"] is not None:
                 await self._table.set_start_time(*run, entry.fields["start_time"])
         outcomes = [o for o in map(outcome, entries) if o is not None]
+        if "provenance" in job:
+            outcomes = [o._replace(provenance=job["provenance"]) for o in outcomes]
         if outcomes:
             transient = self._transient_of(job)
             last = {o.name: o for o in outcomes if o.name not in transient}
