@@ -139,6 +139,11 @@ class _Collector:
     def _add(
         self, variable: Variable, name: str, attribute: str | None, place: _Place, owner: object
     ) -> None:
+        if not all(part.isidentifier() for part in name.split(".")):
+            # It would be a path in run files, and of files.
+            message = f"{name!r} cannot be the name of a variable, which is left out"
+            self.problems.append(Problem(message, variable.line, mend="use letters, digits and _"))
+            return
         self.names[id(variable)] = name
         named = variable.clone()
         if attribute is None:

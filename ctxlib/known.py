@@ -112,10 +112,10 @@ def _whole(fragment: Path, attempt_dir: Path) -> bool:
     made_by = claim.read(attempt_dir)
     if made_by is not None and made_by.booted_since():
         return False
-    import h5py
+    from ctxlib.runfile import open_file
 
     try:
-        h5py.File(fragment, "r").close()
+        open_file(fragment).close()
     except OSError:
         return False
     return True

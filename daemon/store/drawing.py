@@ -89,7 +89,9 @@ def figure_json(path: Path, name: str) -> dict[str, Any]:
     """
     import h5py
 
-    with h5py.File(path, "r") as file:
+    from ctxlib.runfile import open_file
+
+    with open_file(path) as file:
         for place in (f"{name}/data", f".preview/{name}", f".preview/{name}/data"):
             dataset = file.get(place)
             if not isinstance(dataset, h5py.Dataset):

@@ -176,6 +176,18 @@ def test_two_names_for_one_variable_name_both(context):
     assert list(loaded.variables) == ["one", "foo"]
 
 
+@pytest.mark.parametrize("name", ["../../up", "a/b", ".reduced", "a b", ""])
+def test_what_can_be_no_name_is_left_out(context, name):
+    loaded = context(f"""
+    globals()[{name!r}] = Variable(lambda run: 1)
+    @Variable
+    def good(run): return 1
+    """)
+    assert list(loaded.variables) == ["good"]
+    [problem] = loaded.problems
+    assert (problem.line, problem.message.startswith(f"{name!r} cannot be the name")) == (2, True)
+
+
 def test_a_decorator_without_a_function_is_a_problem(context):
     assert "it has no function (write @Variable(...) above a function)" in str(
         context('foo = Variable("x")').problems[0]

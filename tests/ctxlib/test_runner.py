@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import re
@@ -251,6 +252,14 @@ def test_fragments_of_before_the_host_was_booted_are_not_relied_on(tmp_path):
     assert results.done("plain")
     assert not results.done("array")
     assert results.value("plain") == 7
+
+
+def test_a_fragment_that_another_program_has_locked_is_whole(tmp_path):
+    attempt = make_job(tmp_path, context=COUNTING)
+    run(attempt)
+    with (attempt / "fragments" / "array.h5").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert known.known_results([attempt.parent]).done("array")
 
 
 def test_a_variable_that_killed_its_process_is_not_tried_by_the_next(tmp_path):
