@@ -52,8 +52,10 @@ class SequentialManager:
 async def run_here(attempt_dir: Path, folder: Path, library: Path, python: str) -> None:
     """Run an attempt that was offered, with a fresh runner, its output on this terminal.
 
-    Returns when it has ended. Raises ContextBroken.
+    Returns when it has ended, at once when somebody has begun with it. Raises ContextBroken.
     """
+    if claim.exists(attempt_dir):
+        return
     ended = asyncio.Event()
     manager = LocalManager(
         folder,
