@@ -1,5 +1,6 @@
 """The commands that only show something: events, jobs, status, read-context, and notify."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +192,27 @@ def test_what_the_service_refuses_is_one_line(cli: Run, cli_service: FakeService
     cli_service.answers["status"] = ServiceError("no answer for 10 s")
     result = cli("status")
     assert (result.exit_code, result.stderr) == (1, "Error: no answer for 10 s\n")
+
+
+def test_check_looks_at_any_file_and_touches_no_database(
+    cli: Run, cli_service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    file = tmp_path / "elsewhere/draft.py"
+    file.write_text(
+        "from damnit_ctx import Variable\n\n"
+        "@Variable()\ndef energy(run):\n    return 1\n\n"
+        '@Variable(data="prco")\ndef twice(run, e: "var#enregy"):\n    return 2 * e\n'
+    )
+    result = cli("read-context", "--check", file)
+    assert result.exit_code == 0
+    assert result.stdout == "2 variables, 2 problems\n"
+    assert "draft.py: line 7: twice:" in result.stderr
+    assert "energy" in result.stderr
+    file.write_text("import no_such_module\n")
+    result = cli("read-context", "--check", file)
+    assert result.exit_code == 1
+    assert "line 1" in result.stderr
+    assert cli_service.asked == []
+    assert list((tmp_path / "elsewhere").iterdir()) == [file]
