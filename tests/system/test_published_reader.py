@@ -1,149 +1,30 @@
 """The published `damnit` package reads what we wrote, and we read what its combiner made of it."""
 
-import asyncio
 import json
-import os
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import xarray as xr
-from matplotlib.figure import Figure
+from example_results import ARRAY, ERRORS, PLOTLY, VALUES, make_folder, save
+from peer import PEER, ask, needs_peer
 
-from ctxlib import Cell
-from ctxlib.files import Result, RunFile, combine, write_fragment
-from ctxlib.plain import encode_plain
+from ctxlib.files import RunFile, combine, write_fragment
 from ctxlib.summaries import prepare
-from daemon.store.rows import CellValue
-from daemon.store.table import RunsTable
-
-REPOSITORY = Path(__file__).parents[2]
-READER = Path(__file__).with_name("peer_reader.py")
-PEER = Path(os.environ.get("RUNTABLE_PEER_PYTHON") or REPOSITORY / ".venv-peer/bin/python")
-INSTALL = "python3 -m venv .venv-peer && .venv-peer/bin/pip install damnit==0.4.0 extra_data"
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.skipif(not PEER.exists(), reason=f"the published package is missing: {INSTALL}"),
+    needs_peer,
 ]
-
-
-def drawn():
-    figure = Figure(figsize=(4, 2))
-    figure.add_subplot().plot([1, 3, 2])
-    return figure
-
-
-PLOTLY = go.Figure(go.Scatter(y=[1, 2, 3]))
-ARRAY = xr.DataArray(
-    np.arange(5.0),
-    {"t": np.arange(5), "label": ("t", list("abcde"))},
-    "t",
-    "energy",
-    {"units": "mJ"},
-)
-DATASET = xr.Dataset(
-    {"a/b": (("t", "s"), np.eye(3)), "when": ("t", np.array(["2020-01-01"] * 3, "M8[ns]"))},
-    attrs={"note": "n", "flag": True},
-)
-SERIES = pd.Series([1.0, 2.0], index=pd.Index([5, 6], name="train"), name="energy")
-FRAME = pd.DataFrame({"n": [1, 2], "s": ["x", "y"]})
-
-VALUES = {
-    "number": 3,
-    "real": 2.5,
-    "truth": True,
-    "small": np.float32(1.5),
-    "large": 2**64 - 1,
-    "nan": float("nan"),
-    "complex": 1 + 2j,
-    "text": "größer",
-    "odd_text": "a\0b\udc80",
-    "nothing": None,
-    "moment": np.datetime64("2020-01-01T00:00:00.5"),
-    "numbers": [1, 2, 3],
-    "texts": ["a", "bc"],
-    "zero_dim": np.array(7.5),
-    "line": np.arange(1000.0),
-    "empty": np.array([]),
-    "half": np.arange(4, dtype="f2"),
-    "flags": np.array([True, False]),
-    "complex_line": np.arange(3) * 1j,
-    "times": np.array(["2020-01-01", "2020-01-02T00:00:00.000000001"], "M8[ns]"),
-    "durations": np.array([1, 2], "m8[s]"),
-    "image": np.random.default_rng(1).random((40, 60)),
-    "stack": np.zeros((2, 3, 4)),
-    "array": ARRAY,
-    "array_unnamed": xr.DataArray(np.arange(3), dims="t"),
-    "array_like_dim": xr.DataArray(np.arange(3.0), {"t": [1, 2, 3]}, "t", "t"),
-    "array_image": xr.DataArray(np.eye(5), dims=("a", "b")),
-    "array_complex": xr.DataArray([1j, 2], dims="t"),
-    "dataset": DATASET,
-    "series": SERIES,
-    "frame": FRAME,
-    "figure": drawn(),
-    "plotly": PLOTLY,
-    "cell": Cell([1, 5], summary="mean", bold=True, background="#ff8000", units="kg"),
-    "cell_text": Cell(np.eye(3), summary_value="fine", preview=np.arange(4)),
-    "cell_array": Cell(1, preview=ARRAY),
-    "cell_figure": Cell(1, preview=drawn()),
-    "cell_plotly": Cell(1, preview=PLOTLY),
-    "mean": (np.arange(4.0), {"summary": "mean", "units": "mm"}),
-}
-ERRORS = {"failed": ("ValueError", "no such motor"), "skipped": ("Skip", "not today")}
-
-
-def save(folder, name, value):
-    """Save a value as a job does."""
-    options = {}
-    if isinstance(value, tuple):
-        value, options = value
-    prepared = prepare(value, log=print, **options)
-    data = None if prepared.preview is not None else encode_plain(prepared.data)
-    fragment = None
-    if data is None and (prepared.data is not None or prepared.preview is not None):
-        fragment = folder / f"{name}.h5"
-        write_fragment(fragment, name, prepared, {"job": "j1"})
-    return Result(name, prepared.summary, data, fragment, None, prepared.objtype, {"job": "j1"})
-
-
-async def fill_table(folder, results):
-    table = RunsTable(folder / "runs.sqlite", 1234)
-    await table.open()
-    names = [result.name for result in results]
-    described = {"description": None, "tags": ["t"], "transient": False}
-    await table.register([{"name": n, "title": f"Title of {n}", **described} for n in names])
-    for run in (1, 2):
-        await table.ensure_run(1234, run, 1.6e9 + run, 1.7e9)
-    await table.set_results(1234, 1, [CellValue(r.name, r.summary, r.error) for r in results])
-    await table.close()
-
-
-def ask(folder, run):
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "out.json"
-        command = [str(PEER), str(READER), str(folder), str(run), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return json.loads(out.read_text())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A database folder with one run of every kind of result, written twice, and one empty run."""
     folder = tmp_path_factory.mktemp("amore")
-    results = [save(folder, name, value) for name, value in VALUES.items()]
-    results += [Result(name, error=error) for name, error in ERRORS.items()]
-    extracted = folder / "extracted_data"
-    combine(extracted / "p1234_r1.h5", results, start_time=1.6e9)
-    combine(extracted / "p1234_r1.h5", results[::2], start_time=None)
-    combine(extracted / "p1234_r2.h5", [], start_time=None)
-    asyncio.run(fill_table(folder, results))
+    make_folder(folder)
     return folder
 
 
