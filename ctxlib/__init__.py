@@ -15,22 +15,27 @@ from ctxlib.reporting import progress
 from ctxlib.variable import Variable
 
 if TYPE_CHECKING:
-    from ctxlib.submission import submit
-    from ctxlib.table import RunTable
+    from ctxlib.pipeline import Pipeline
+    from ctxlib.submission import submit as submit
+    from ctxlib.table import RunTable as RunTable
 
+# Without what reads and writes databases: `import *` in a context file would load their libraries.
 __all__ = [
     "Cell",
     "Group",
     "Parameter",
-    "RunTable",
+    "Pipeline",
     "Skip",
     "Variable",
     "group",
     "progress",
-    "submit",
 ]
 
-_LOADED_LATER = {"RunTable": "ctxlib.table", "submit": "ctxlib.submission"}
+_LOADED_LATER = {
+    "Pipeline": "ctxlib.pipeline",
+    "RunTable": "ctxlib.table",
+    "submit": "ctxlib.submission",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,52 +7,21 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import ctxlib
-from ctxlib import parameter
-from ctxlib.collect import collect
-from ctxlib.declared import Declared
+from ctxlib import chosen
+from ctxlib.definitions import Context
 from ctxlib.errors import ContextError, Problem, describe
 from ctxlib.imports import files_changed, prepare_imports, project_files, stamp
 from ctxlib.source import compile_source
-from ctxlib.variable import Variable
 
 __all__ = ["Context", "files_changed", "load"]
 
 # What a context file is called as a module, wherever it lies.
 _MODULE = "context"
-
-
-@dataclass
-class Context:
-    """A loaded context file.
-
-    `variables` by their full names, in the order of the file; `problems` with their lines; `files`
-    gives size and time of modification (ns) of every project file that was imported. `declared` are
-    its parameters.
-    """
-
-    path: Path
-    sha256: str
-    variables: dict[str, Variable]
-    problems: list[Problem]
-    files: dict[str, tuple[int, int]]
-    declared: Declared = field(default_factory=Declared)
-
-    def set_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the values that hold when these are `given`, and put them into groups' fields.
-
-        A field without a value is the Parameter itself.
-        """
-        values = parameter.values(self.declared.parameters, given)
-        for found in self.declared.fields:
-            vars(found.owner)[found.attribute] = values.get(found.name, found.parameter)
-        return values
 
 
 def load(path: Path) -> Context:
@@ -71,33 +40,38 @@ def load(path: Path) -> Context:
             f"{path} cannot be read: {error.strerror}", mend="put a context file there"
         )
         raise ContextError([problem]) from error
-    code, problems = compile_source(source, text)
-
-    before = set(sys.modules)
+    before = {*sys.modules, _MODULE}
     prepare_imports(path.parent)
+    context = load_text(source, text)
+    context.files |= files | project_files(path.parent, before)
+    return context
+
+
+def load_text(source: bytes, name: str) -> Context:
+    """Execute the text of a context file, which problems and tracebacks call `name`.
+
+    Like `load`, but modules are only imported from where Python looks for them anyway.
+    """
+    code, problems = compile_source(source, name)
     sys.modules["damnit_ctx"] = ctxlib
     # Known as a module while it runs: dataclasses and helper modules look it up.
     module = sys.modules[_MODULE] = ModuleType(_MODULE)
-    module.__file__ = text
+    module.__file__ = name
+    sha256 = hashlib.sha256(source).hexdigest()
     try:
-        exec(code, vars(module))
+        with chosen.executing() as choice:
+            exec(code, vars(module))
+        context = Context.of(vars(module), Path(name), sha256, problems)
+        if choice.set is not None:
+            return replace(choice.set.contents(vars(module), context.path), sha256=sha256)
+        if choice.added is not None:
+            added = choice.added.contents(vars(module), context.path)
+            return context.united_with(added, "error")
+        return context
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ContextError([_explain(error, text)]) from error
-
-    collected = collect(vars(module), text)
-    variables = collected.variables
-    problems += collected.problems
-    _check_titles(variables, text)
-    _check_summaries(variables)
-    for variable in variables.values():
-        found = (*variable.problems, *variable.argument_problems)
-        problems += [variable.locate(problem, text) for problem in found]
-    problems.sort(key=lambda problem: problem.line or 0)
-    files |= project_files(path.parent, before | {_MODULE})
-    sha256 = hashlib.sha256(source).hexdigest()
-    return Context(path, sha256, variables, problems, files, collected.declared)
+        raise ContextError([_explain(error, name)]) from error
 
 
 def _explain(error: BaseException, path: str) -> Problem:
@@ -113,31 +87,6 @@ def _explain(error: BaseException, path: str) -> Problem:
     elif isinstance(error, ModuleNotFoundError):
         mend = f"install it for {sys.executable}, or correct the name"
     return Problem(message, lines[-1] if lines else None, mend=mend)
-
-
-def _check_titles(variables: dict[str, Variable], path: str) -> None:
-    """Of two equal titles the later one holds: readers find a variable by its title."""
-    holders: dict[str, Variable] = {}
-    for variable in reversed(variables.values()):
-        holder = holders.setdefault(variable.title, variable)
-        if holder is not variable:
-            where = f" in line {holder.line}" if holder.source == path else ""
-            message = f"its title {variable.title!r} is also that of {holder.name!r}{where}"
-            variable.problems.append(Problem(message, mend="give one of them another title"))
-
-
-def _check_summaries(variables: dict[str, Variable]) -> None:
-    asking = [variable for variable in variables.values() if variable.summary is not None]
-    if not asking:
-        return
-    import numpy  # only where a summary asks for it: it is half of the time that loading takes
-
-    known = vars(numpy)
-    for variable in asking:
-        function = known.get(str(variable.summary))
-        if not callable(function) or isinstance(function, type):
-            message = f"summary={variable.summary!r} is not a function of NumPy"
-            variable.problems.append(Problem(message, mend="use one such as 'mean' or 'nanmax'"))
 
 
 def main(context: str, result: str) -> None:

@@ -41,7 +41,12 @@ class Given:
         answer, Skip for one that has no value for this run.
         """
         if argument.kind == "meta":
-            return self.meta[argument.target]
+            try:
+                return self.meta[argument.target]
+            except VariableError:
+                if argument.required:
+                    raise
+                return argument.default
         if argument.kind == "param":
             return self._parameter(argument)
         return self._from_catalogue(argument)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
     SOURCE_SUFFIXES,
@@ -45,22 +46,35 @@ def stamp(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def prepare_imports(folder: Path) -> None:
-    """Let a context file import the modules beside it, always as they are now."""
-    root = str(folder)
+@dataclass(frozen=True)
+class _Finders:
+    """Finds modules below `root`, for `sys.path_hooks`."""
 
-    def finder(entry: str) -> FileFinder:
-        if not _is_beside(entry, root):
-            raise ImportError(f"{entry} is not part of {root}")
+    root: str
+
+    def __call__(self, entry: str) -> FileFinder:
+        if not _is_beside(entry, self.root):
+            raise ImportError(f"{entry} is not part of {self.root}")
         extensions = (ExtensionFileLoader, EXTENSION_SUFFIXES)
         return FileFinder(entry, extensions, (_FreshLoader, SOURCE_SUFFIXES))
 
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    sys.path_hooks.insert(0, finder)
+
+def prepare_imports(folder: Path) -> None:
+    """Let a context file import the modules beside it, always as they are now."""
+    root = str(folder)
+    # In front, where no module of the same name in the folder of another context hides them.
+    sys.path[:] = [root, *(entry for entry in sys.path if entry != root)]
+    finders = _Finders(root)
+    if finders not in sys.path_hooks:
+        sys.path_hooks.insert(0, finders)
     for entry in list(sys.path_importer_cache):
         if _is_beside(entry, root):
             del sys.path_importer_cache[entry]
+
+
+def modules_beside(folder: Path, before: Collection[str]) -> set[str]:
+    """Name the modules that were imported from in and below `folder`, without those in `before`."""
+    return {name for name, path in _module_files(before) if _is_beside(path, str(folder))}
 
 
 def project_files(folder: Path, before: set[str]) -> dict[str, tuple[int, int]]:
@@ -70,18 +84,23 @@ def project_files(folder: Path, before: set[str]) -> dict[str, tuple[int, int]]:
     count. Gives size and time of modification (ns) of each, as it was read where that is known.
     """
     files = {}
-    for name, module in list(sys.modules.items()):
-        # Not getattr: some modules import others when they are asked for what they do not have.
-        path = getattr(module, "__dict__", {}).get("__file__")
-        if not isinstance(path, str) or not _is_project(path):
-            continue
-        if name in before and not _is_beside(path, str(folder)):
+    for name, path in _module_files(()):
+        if not _is_project(path) or (name in before and not _is_beside(path, str(folder))):
             continue
         try:
             files[path] = _as_read.get(path) or stamp(path)
         except OSError:
             files[path] = (-1, -1)  # gone since: it counts as changed
     return files
+
+
+def _module_files(without: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Give names and files of the modules that have one."""
+    for name, module in list(sys.modules.items()):
+        # Not getattr: some modules import others when they are asked for what they do not have.
+        path = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(path, str) and name not in without:
+            yield name, path
 
 
 def files_changed(files: Mapping[str, tuple[int, int]]) -> list[str]:

@@ -34,7 +34,7 @@ class Results:
         """Put the results into the table of the database folder `damnit_dir`.
 
         The daemon of that folder takes them in, like those of its own jobs. Raises what
-        `ctxlib.submit` raises.
+        `ctxlib.submission.submit` raises.
         """
         from ctxlib.submission import submit
 
