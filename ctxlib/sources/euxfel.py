@@ -64,10 +64,11 @@ def _open(request: Request, kinds: list[str], *, parallelize: bool) -> Any:
     root = folders.proposal_path(request)
     if folders.pattern(request) == DEFAULT:
         data = "all" if len(kinds) == 2 else kinds[0]
-        return extra_data.open_run(root, request["run"], data=data, parallelize=parallelize)
+        place = str(root)  # older versions of extra_data take no Path
+        return extra_data.open_run(place, request["run"], data=data, parallelize=parallelize)
     run = None
     for kind in reversed(kinds):
-        folder = folders.run_folder(request, kind)
+        folder = str(folders.run_folder(request, kind))
         more = extra_data.RunDirectory(folder, parallelize=parallelize)
         run = more if run is None else _add(run, more)
     aliases = root / "usr" / "extra-data-aliases.yml"
