@@ -52,12 +52,11 @@ class Credentials:
     def __init__(self, server: str, token: str, path: Path) -> None:
         """Raises ValueError if `server` is no address of a web server."""
         parts = urlsplit(server)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise ValueError("server is no http address")
         self.server = server.rstrip("/")
         self.token = token
         self.path = path
-        # Without what may stand before an @.
         self.host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
 
 

@@ -248,15 +248,40 @@ def test_too_much_memory_in_the_whole_tree(supervise, clock):
     )
     read_journal(supervisor, clock)
 
-    def killed():
-        clock.now += 0.1
-        supervisor.check()
-        process = processes.read(supervisor.pid)
-        return process is None or process.zombie
-
-    wait_until(killed)
+    wait_until(lambda: _is_killed(supervisor, clock))
     assert to_the_end(supervisor, runners)["status"] == "finished"
     assert errors(supervisor.attempt_dir) == {"a": "memory: killed: used more than 100 MB"}
+
+
+def _is_killed(supervisor, clock):
+    clock.now += 0.1
+    supervisor.check()
+    process = processes.read(supervisor.pid)
+    return process is None or process.zombie
+
+
+@pytest.mark.parametrize(("variable", "job"), [(100 << 20, 64 << 30), (100 << 20, None)])
+def test_too_much_memory_for_a_variable(supervise, clock, variable, job):
+    hold = "dd if=/dev/zero bs=300M count=100000 of=/dev/null 2>/dev/null"
+    supervisor, runners = supervise(
+        ([plan("a"), {**started("a"), "memory": variable}], hold),
+        ([plan("a"), END], "exit 0"),
+        memory=job,
+    )
+    wait_until(lambda: _is_killed(supervisor, clock))
+    assert to_the_end(supervisor, runners)["status"] == "finished"
+    assert errors(supervisor.attempt_dir) == {"a": "memory: killed: used more than 100 MB"}
+
+
+def test_the_limit_of_a_variable_ends_with_it(supervise, clock):
+    first = {**started("a"), "memory": 1 << 20}
+    lines = [plan("a", "b"), first, finished("a"), started("b")]
+    supervisor, _ = supervise((lines, "exec sleep 100"), memory=64 << 30)
+    read_journal(supervisor, clock)
+    clock.now += 1
+    supervisor.check()
+    assert supervisor.pid is not None
+    assert errors(supervisor.attempt_dir) == {}
 
 
 def test_stopping_says_why(supervise, clock):

@@ -6,6 +6,7 @@ import xarray as xr
 from ctxlib.errors import Skip, VariableError
 from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph
+from ctxlib.metadata import MetadataError
 from ctxlib.protect import protected
 
 META = {"run_number": 42, "proposal": 1234, "proposal_path": "/p"}
@@ -25,6 +26,9 @@ class Journal:
             raise TypeError(f"{type(value).__name__} cannot be saved")
         self.lines.append(("finished", node.name))
         self.values[node.name] = value
+
+    def retried(self, node, error, left):
+        self.lines.append(("retried", node.name, str(error), left))
 
     def failed(self, node, error):
         self.lines.append(("failed", node.name))
@@ -377,3 +381,90 @@ def test_inputs_of_another_job_that_are_not_there(context):
     assert evaluated(loaded, only=["t"], past=damaged).texts["t"] == (
         "needs 'a', which cannot be read: OSError: truncated"
     )
+
+
+# tries, and what catalogues know
+
+
+def test_a_function_that_raises_is_called_again_with_what_it_was_given(context):
+    journal = evaluated(
+        context("""
+    import numpy as np
+    tries = []
+    @Variable
+    def data(run):
+        return np.zeros(2)
+    @Variable(retries=3)
+    def settles(run, data: "var#data"):
+        data += 1
+        tries.append(data[0])
+        if len(tries) < 3:
+            raise OSError(f"no {len(tries)}")
+        return data, tries
+    @Variable(retries=1)
+    def never(run):
+        tries.append("never")
+        raise ValueError("no beam")
+    @Variable(retries=5)
+    def skips(run):
+        raise Skip("dark")
+    @Variable(retries=5)
+    def exits(run):
+        raise SystemExit(3)
+    """)
+    )
+    data, tries = journal.values["settles"]
+    assert data.tolist() == [1.0, 1.0]
+    assert tries == [1.0, 1.0, 1.0, "never", "never"]
+    assert [line for line in journal.lines if line[0] == "retried"] == [
+        ("retried", "settles", "no 1", 3),
+        ("retried", "settles", "no 2", 2),
+        ("retried", "never", "no beam", 1),
+    ]
+    assert journal.texts == {"never": "no beam", "skips": "dark", "exits": "3"}
+    assert journal.lines.count(("started", "settles")) == 1
+
+
+class Catalogues:
+    """Knows a sample, no run type, and is asked in vain for the rest."""
+
+    def value(self, catalogue, field):
+        if field == "techniques":
+            raise MetadataError("myMdC does not answer")
+        return {"sample_name": "lysozyme", "run_type": None}[field]
+
+
+MYMDC = """
+    @Variable
+    def sample(run, name: "mymdc#sample_name"): return name
+    @Variable
+    def kind(run, kind: "mymdc#run_type"): return kind
+    @Variable
+    def kind_or(run, kind: "mymdc#run_type" = "unknown"): return kind
+    @Variable
+    def techniques(run, found: "mymdc#techniques"): return found
+    @Variable
+    def techniques_or(run, found: "mymdc#techniques" = ()): return len(found)
+    @Variable
+    def after(run, x: "var#techniques"): ...
+"""
+
+
+def test_what_catalogues_know_reaches_the_functions(context):
+    graph, journal = Graph(context(MYMDC)), Journal()
+    nodes = [graph.nodes[name] for name in graph.order]
+    evaluate(nodes, "run", META, journal, known=Past(), metadata=Catalogues())
+    assert journal.values == {"sample": "lysozyme", "kind_or": "unknown", "techniques_or": 0}
+    assert journal.texts == {
+        "kind": "needs mymdc#run_type, which has no value for this run",
+        "techniques": "myMdC does not answer",
+        "after": "needs 'techniques', which failed: MetadataError: myMdC does not answer",
+    }
+    assert isinstance(journal.errors["kind"], Skip)
+    assert isinstance(journal.errors["techniques"], MetadataError)
+
+
+def test_without_a_proposal_no_catalogue_knows_anything(context):
+    journal = evaluated(context(MYMDC))
+    assert journal.values == {"kind_or": "unknown", "techniques_or": 0}
+    assert journal.texts["sample"] == "mymdc#sample_name is only known for a run of a proposal"

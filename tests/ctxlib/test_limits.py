@@ -60,6 +60,47 @@ else:
     assert python(code, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2").strip() == "{1}"
 
 
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="one core has no choice; run on two or more"
+)
+def test_a_variable_can_have_less_than_its_job():
+    code = """
+import os, resource, threading, numpy, threadpoolctl
+from ctxlib import limits
+limits.apply_inside(2, 1 << 30)
+stop, ready = threading.Event(), threading.Event()
+def wait():
+    ready.set()
+    stop.wait()
+thread = threading.Thread(target=wait)
+thread.start()
+ready.wait()
+
+def seen():
+    pools = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+    cores = {len(os.sched_getaffinity(t)) for t in (0, thread.native_id)}
+    return cores, pools, os.environ["OMP_NUM_THREADS"], resource.getrlimit(resource.RLIMIT_DATA)
+
+before = seen()
+with limits.narrowed(1, 64 << 20):
+    during = seen()
+    try:
+        bytearray(1 << 30)
+    except MemoryError:
+        print("refused")
+assert before[:3] == ({2}, {2}, "2"), before
+assert during[:3] == ({1}, {1}, "1"), during
+assert during[3][0] < before[3][0]
+assert seen() == before
+with limits.narrowed(64, 64 << 30):
+    assert seen() == before
+with limits.narrowed(None, None):
+    assert seen() == before
+stop.set()
+"""
+    assert python(code) == "refused\n"
+
+
 def test_more_cores_than_there_are_means_all():
     code = """
 import os

@@ -293,6 +293,72 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path):
     assert not entries(attempt, "end", "started")
 
 
+WORDS = """
+from damnit_ctx import Group, Parameter, Variable, progress
+
+low = Parameter(3)
+tries = []
+
+@Group
+class Camera:
+    gain: float = Parameter(1.5)
+
+    @Variable(title="Mean")
+    def mean(self, run, low: "param#low", other: "param#other" = 9):
+        return self.gain + low + other
+
+camera = Camera()
+
+@Variable(title="Plain")
+def plain(run):
+    return 1
+
+@Variable(title="Reports", memory="128M", cpus=1, timeout=30)
+def reports(run):
+    for done in range(3):
+        progress(done, 3, "frames")
+    return 1
+
+@Variable(title="Settles", retries=2, cpus=64, memory="64G")
+def settles(run):
+    tries.append(1)
+    if len(tries) < 3:
+        raise OSError(f"no {len(tries)}")
+    return len(tries)
+
+@Variable(title="Run type")
+def kind(run, kind: "mymdc#run_type"):
+    return kind
+"""
+
+
+def test_parameters_are_given_and_recorded(tmp_path):
+    attempt = make_job(tmp_path, context=WORDS, params={"low": 10, "unused": 1})
+    run(attempt)
+    assert values(attempt)["camera.mean"] == 20.5
+    origins = {e.fields["variable"]: e.fields["origin"] for e in entries(attempt, "finished")}
+    assert origins["camera.mean"]["params"] == {"camera.gain": 1.5, "low": 10}
+    assert origins["plain"]["params"] == {}
+    assert "folder of proposal 1234 is not known" in errors(attempt)["kind"]
+
+
+def test_a_variable_says_what_it_may_use_how_far_it_is_and_which_try_it_is(tmp_path):
+    attempt = make_job(tmp_path, context=WORDS, memory=1 << 30, cpus=2)
+    run(attempt)
+    begun = {e.fields["variable"]: e.fields for e in entries(attempt, "started")}
+    assert (begun["reports"]["timeout"], begun["reports"]["memory"]) == (30.0, 128 << 20)
+    assert begun["settles"]["memory"] == 1 << 30
+    assert begun["plain"]["memory"] is None
+    (report,) = entries(attempt, "progress")
+    assert report.fields == {"variable": "reports", "done": 0, "total": 3, "text": "frames"}
+    assert values(attempt)["settles"] == 3
+    log = (tmp_path / "process_logs" / "r1-p1234.out").read_text()
+    assert "settles: try 1 of 3 failed, trying again: OSError: no 1" in log
+    assert "settles: try 2 of 3 failed, trying again: OSError: no 2" in log
+    assert "settles: asks for 64 GB, but its job has 1 GB (noncluster_mem)" in log
+    assert "settles: asks for 64 cores, but its job has 2 (noncluster_cpus)" in log
+
+
 def test_titles_can_be_matched(tmp_path):
     attempt = make_job(tmp_path, context=CONTEXT, match=["ARR"])
     run(attempt)
