@@ -1,8 +1,10 @@
 """The documentation is true: its commands and context files work as they stand.
 
 Each page is followed in order from a proposal of its own: its bash blocks are run in one shell, its
-Python blocks are added to context.py. A block after a comment `<!-- not run by the tests: ... -->`
-is left out. The facility's /gpfs/exfel/exp is a temporary folder.
+Python blocks are added to context.py. Blocks of `{code-block} python` are a notebook's: those of a
+page are one program, run when everything else has been done. A block after a comment
+`<!-- not run by the tests: ... -->` is left out. The facility's /gpfs/exfel/exp is a temporary
+folder.
 """
 
 import os
@@ -28,7 +30,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEMPLATE = ROOT / "templates" / "context.py"
 BLOCK = re.compile(
     r"(?P<untested><!-- not run by the tests: .+? -->\n)?"
-    r"^```(?P<language>bash|python)\n(?P<text>.*?)^```$",
+    r"^```(?P<language>bash|python|\{code-block\} python)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 RUNS = [41, 42, 43]
@@ -36,14 +38,18 @@ RUNS = [41, 42, 43]
 
 def script_of(page: Path) -> str:
     """What a reader of `page` would type, as a script."""
-    parts = []
+    parts, cells = [], []
     for block in BLOCK.finditer(page.read_text()):
         if block["untested"]:
             continue
         if block["language"] == "bash":
             parts.append(block["text"])
-        else:
+        elif block["language"] == "python":
             parts.append(f'printf %s {shlex.quote(block["text"])} >>"$DATABASE/context.py"')
+        else:
+            cells.append(block["text"])
+    if cells:
+        parts.append(f"python -c {shlex.quote(chr(10).join(cells))}")
     return "\n".join(parts)
 
 
