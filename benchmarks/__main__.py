@@ -14,6 +14,7 @@ MODULES = {
     "throughput": "many runs",
     "arrays": "a run of 100 DataArrays",
     "writing": "50 values into a long table",
+    "reading": "a long table from Python",
     "startup": "--help",
     "idle": "a daemon with nothing to do",
     "interpreters": "interpreters started",
