@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctxlib import metadata
 from ctxlib.errors import Problem, nearest
 from ctxlib.parameter import is_name
+from ctxlib.positions import DEFINITION
 
 META = ("run_number", "proposal", "proposal_path")
 DEPENDENCIES = ("var", "self", "missing")
@@ -69,7 +70,9 @@ def parse_arguments(
     elif not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
         first = "(self, run, ...)" if method else "(run, ...)"
         problems.append(
-            Problem("it does not take the run", mend=f"begin its arguments with {first}")
+            Problem(
+                "it does not take the run", mend=f"begin its arguments with {first}", at=DEFINITION
+            )
         )
 
     arguments = []
@@ -80,7 +83,7 @@ def parse_arguments(
         if isinstance(parsed, Argument):
             arguments.append(parsed)
         elif parsed is not None:
-            problems.append(parsed)
+            problems.append(replace(parsed, at=parameter.name))
     return tuple(arguments), tuple(problems)
 
 

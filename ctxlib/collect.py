@@ -189,7 +189,8 @@ class _Collector:
             found = self._follow(owner, argument.target)
         if isinstance(found, Problem):
             message = f"argument {argument.name!r}: 'self#{argument.target}': {found.message}"
-            self.variables[name].problems.append(replace(found, message=message))
+            problem = replace(found, message=message, at=argument.name)
+            self.variables[name].problems.append(problem)
             return None
         if found is None:
             return replace(argument, kind="missing")

@@ -10,8 +10,13 @@ from typing import Any
 from ctxlib import parameter
 from ctxlib.collect import collect
 from ctxlib.declared import Declared
-from ctxlib.errors import Problem
+from ctxlib.errors import Problem, nearest
 from ctxlib.variable import Variable
+
+# What is proposed for a summary that NumPy does not have.
+_SUMMARIES = tuple("mean median min max sum std var ptp".split())
+_SUMMARIES += tuple(f"nan{name}" for name in _SUMMARIES[:-1])
+_SUMMARY_MEND = "use one such as 'mean' or 'nanmax'"
 
 
 @dataclass
@@ -123,9 +128,9 @@ def _title_problems(variables: Mapping[str, Variable], path: str) -> Iterator[Pr
     for variable in reversed(list(variables.values())):
         holder = holders.setdefault(variable.title, variable)
         if holder is not variable:
-            where = f" in line {holder.line}" if holder.source == path else ""
+            where = f" in line {holder.line_of('title=')}" if holder.source == path else ""
             message = f"its title {variable.title!r} is also that of {holder.name!r}{where}"
-            problem = Problem(message, mend="give one of them another title")
+            problem = Problem(message, mend="give one of them another title", at="title=")
             yield variable.locate(problem, path)
 
 
@@ -140,5 +145,6 @@ def _summary_problems(variables: Mapping[str, Variable], path: str) -> Iterator[
         function = known.get(str(variable.summary))
         if not callable(function) or isinstance(function, type):
             message = f"summary={variable.summary!r} is not a function of NumPy"
-            problem = Problem(message, mend="use one such as 'mean' or 'nanmax'")
+            mend = nearest(str(variable.summary), _SUMMARIES, otherwise=_SUMMARY_MEND)
+            problem = Problem(message, mend=mend, at="summary=")
             yield variable.locate(problem, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -17,12 +17,17 @@ class Problem:
 
     `line` counts from 1 in context.py, `variable` is the name of the variable that it costs (None:
     it costs no single variable) and `mend` says what would be right.
+
+    Before it is located (`Variable.locate`), `at` names the part of the variable's definition that
+    is wrong, as `positions.line_in_function` takes it, or `source` the file that `line` is in.
     """
 
     message: str
     line: int | None = None
     variable: str | None = None
     mend: str = ""
+    at: str = field(default="", compare=False, repr=False)
+    source: str | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         parts = [] if self.line is None else [f"line {self.line}"]
@@ -33,7 +38,12 @@ class Problem:
 
     def to_json(self) -> dict[str, object]:
         """Give the problem as a JSON object."""
-        return asdict(self)
+        return {
+            "message": self.message,
+            "line": self.line,
+            "variable": self.variable,
+            "mend": self.mend,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Problem:

@@ -80,7 +80,7 @@ class Graph:
         place = {name: number for number, name in enumerate(context.variables)}
         self.order: list[str] = []
         for component in components(edges):
-            self._break_cycles(component, edges)
+            self._break_cycles(component, edges, inputs)
             self.order += sorted(component, key=place.__getitem__)
 
         made: dict[str, Node] = {}
@@ -174,14 +174,20 @@ class Graph:
             ]
             if names:
                 return tuple(names)
-            message, mend = "no variable matches", ""
+            message, mend = "no variable matches", "see the names with read-context"
         else:
             others = [name for name in self.context.variables if name != variable.name]
             message, mend = "there is no such variable", nearest(target, others)
-        self._report(variable, f"argument {argument.name!r}: 'var#{target}': {message}", mend)
+        message = f"argument {argument.name!r}: 'var#{target}': {message}"
+        self._report(variable, message, mend, argument.name)
         return ()
 
-    def _break_cycles(self, component: list[str], edges: dict[str, tuple[str, ...]]) -> None:
+    def _break_cycles(
+        self,
+        component: list[str],
+        edges: dict[str, tuple[str, ...]],
+        inputs: dict[str, tuple[Argument, ...]],
+    ) -> None:
         """Report every variable on a cycle with its path, and take out the cycle's edges."""
         inside = set(component)
         within = {name: [t for t in edges[name] if t in inside] for name in component}
@@ -189,9 +195,9 @@ class Graph:
             cycle = cycle_through(name, within)
             if cycle is not None:
                 message = "it depends on itself: " + " → ".join(cycle)
-                self._report(
-                    self.context.variables[name], message, "take out one of these dependencies"
-                )
+                mend = "take out one of these dependencies"
+                at = next((a.name for a in inputs[name] if cycle[1] in a.names), "")
+                self._report(self.context.variables[name], message, mend, at)
             edges[name] = tuple(target for target in edges[name] if target not in inside)
 
     def _node(
@@ -204,7 +210,7 @@ class Graph:
         proc = [name for name in dependencies if made[name].data == "proc"]
         if proc and variable.data == "raw":
             message = f'it is declared data="raw" but depends on {proc[0]!r}, which needs proc data'
-            self._report(variable, message, 'leave data out, or write data="proc"')
+            self._report(variable, message, 'leave data out, or write data="proc"', "data=")
         return Node(
             variable=variable,
             name=variable.name,
@@ -216,8 +222,9 @@ class Graph:
             problem=_merged(self._found[variable.name]),
         )
 
-    def _report(self, variable: Variable, message: str, mend: str) -> None:
-        problem = variable.locate(Problem(message, mend=mend), str(self.context.path))
+    def _report(self, variable: Variable, message: str, mend: str, at: str) -> None:
+        """Note a problem of a variable; `at` is the part of its definition that it is in."""
+        problem = variable.locate(Problem(message, mend=mend, at=at), str(self.context.path))
         self._found[variable.name].append(problem)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ctxlib.arguments import Argument, parse_arguments
 from ctxlib.errors import Problem, nearest
 from ctxlib.memory import LEAST, parse_memory
+from ctxlib.positions import DEFINITION, line_in_function
 
 __all__ = ["Argument", "Variable", "parse_tags"]
 
@@ -74,11 +75,12 @@ class Variable:
         """The parameters that fields of its group are."""
         self.tags, problem = parse_tags(tags)
         if problem is not None:
-            self.problems.append(problem)
+            self.problems.append(replace(problem, at="tags="))
         for name in unknown:
             known = [p for p in inspect.signature(Variable).parameters if p != "unknown"]
             mend = nearest(name, known, otherwise="there are " + ", ".join(known))
-            self.problems.append(Problem(f"@Variable has no argument {name!r}", mend=mend))
+            message = f"@Variable has no argument {name!r}"
+            self.problems.append(Problem(message, mend=mend, at=f"{name}="))
         if bare:
             self._decorate(title)
 
@@ -115,10 +117,19 @@ class Variable:
 
     def locate(self, problem: Problem, path: str) -> Problem:
         """Say of a problem whose it is, and where in the context file `path` or elsewhere."""
-        if self.source is None or self.source == path:
-            return replace(problem, variable=self.name, line=problem.line or self.line)
-        where = f"{problem.message}, in {self.source}, line {self.line}"
-        return replace(problem, variable=self.name, message=where)
+        source = problem.source or self.source
+        line = problem.line or self.line_of(problem.at)
+        located = replace(problem, variable=self.name, line=line, at="", source=None)
+        if source is None or source == path:
+            return located
+        where = f"{problem.message}, in {source}, line {line}"
+        return replace(located, message=where, line=None)
+
+    def line_of(self, part: str) -> int | None:
+        """Give the line of a part of the definition, see `positions`; without it, the first."""
+        code = self._code()
+        found = None if code is None or not part else line_in_function(code, part)
+        return found or self.line
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r}>"
@@ -169,11 +180,13 @@ class Variable:
         waits = inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func)
         if waits or inspect.isgeneratorfunction(func):
             what = "is an async function" if waits else "yields its results"
-            self.problems.append(Problem(what, mend="write an ordinary function that returns one"))
+            mend = "write an ordinary function that returns one"
+            self.problems.append(Problem(what, mend=mend, at=DEFINITION))
         return self
 
     def _wrong(self, name: str, value: object, mend: str) -> None:
-        self.problems.append(Problem(f"{name}={value!r} is not possible", mend=mend))
+        message = f"{name}={value!r} is not possible"
+        self.problems.append(Problem(message, mend=mend, at=f"{name}="))
 
     def _text(self, name: str, value: object, mend: str = "give a text") -> str | None:
         if value is None or (isinstance(value, str) and value):

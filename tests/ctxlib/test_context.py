@@ -103,19 +103,19 @@ def test_all_problems_come_at_once_with_their_lines(context):
     expected = [
         ("line 2: one: ", "data='prco' is not possible (did you mean 'proc'?)"),
         ("line 2: one: ", "summary='meann' is not a function of NumPy"),
-        ("line 2: one: ", "'meta#run_numbr' does not exist (did you mean 'run_number'?)"),
-        ("line 2: one: ", "argument 'z' says nowhere where its value comes from"),
-        ("line 5: two: ", "'var#tree': there is no such variable (did you mean 'three'?)"),
-        ("line 5: two: ", "self# is for the variables of a group"),
-        ("line 8: three: ", "it depends on itself: three → four → three"),
-        ("line 11: four: ", "it depends on itself: four → three → four"),
+        ("line 3: one: ", "'meta#run_numbr' does not exist (did you mean 'run_number'?)"),
+        ("line 3: one: ", "argument 'z' says nowhere where its value comes from"),
+        ("line 6: two: ", "'var#tree': there is no such variable (did you mean 'three'?)"),
+        ("line 6: two: ", "self# is for the variables of a group"),
+        ("line 9: three: ", "it depends on itself: three → four → three"),
+        ("line 12: four: ", "it depends on itself: four → three → four"),
         ("line 11: four: ", "its title 'Late' is also that of 'five' in line 14"),
         ("line 14: five: ", "units=3 is not possible"),
         ("line 17: six: ", "depends on 'seven', which needs proc data"),
         ("line 20: seven: ", "tags=[''] is not possible"),
-        ("line 20: seven: ", "it does not take the run"),
+        ("line 21: seven: ", "it does not take the run"),
         ("line 23: start_time: ", "every table has a column of this name"),
-        ("line 23: start_time: ", "'var#nothing*': no variable matches"),
+        ("line 24: start_time: ", "'var#nothing*': no variable matches"),
     ]
     for where, what in expected:
         assert [f for f in found if f.startswith(where) and what in f], (where, what)
@@ -351,7 +351,7 @@ def test_the_program_writes_what_is_in_the_file(tmp_path):
     }
     assert answer["variables"][1]["data"] == "proc"
     (problem,) = [Problem.from_json(problem) for problem in answer["problems"]]
-    assert (problem.line, problem.variable, problem.mend) == (5, "bar", "did you mean 'foo'?")
+    assert (problem.line, problem.variable, problem.mend) == (6, "bar", "did you mean 'foo'?")
 
     path.write_text("import sys; sys.exit()")
     run_python("-m", "ctxlib.context", path, result, folder="/")

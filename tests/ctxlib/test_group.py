@@ -498,7 +498,7 @@ def test_wrong_paths_in_a_group(context, text, message):
     a = A()
     """)
     (problem,) = loaded.problems
-    assert (problem.variable, problem.line) == ("a.foo", 12)
+    assert (problem.variable, problem.line) == ("a.foo", 13)
     assert message in str(problem)
 
 

@@ -381,8 +381,8 @@ def test_what_is_wrong_has_its_line():
     with pytest.raises(ContextError, match="line 2: SyntaxError"):
         pipeline("x =\n")
     made = pipeline("@Variable\ndef foo(run, x: 'var#bar'): ...\n", path="mine")
-    assert str(made.problems[0]).startswith("line 2: foo: argument 'x'")
-    assert str(made.execute(data=0).errors["foo"]).startswith("line 2: foo: argument 'x'")
+    assert str(made.problems[0]).startswith("line 3: foo: argument 'x'")
+    assert str(made.execute(data=0).errors["foo"]).startswith("line 3: foo: argument 'x'")
 
 
 def test_tracebacks_show_the_lines_of_a_text():
