@@ -39,7 +39,7 @@ class Known(Protocol):
     """What earlier runners of this job, and the jobs before it, found out."""
 
     def value(self, name: str) -> object:
-        """Give a result; KeyError if there is none."""
+        """Give a result; KeyError if there is none, another exception if it cannot be read."""
 
     def error(self, name: str) -> tuple[str, str] | None:
         """Give type name and text of a variable's error, if it has one."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import claim
+from ctxlib.job_folder import attempts, fragment_path
 from ctxlib.journal import Entry, JournalReader
 
-FRAGMENTS = "fragments"
 _ERROR_TYPES = {"memory": "MemoryLimit", "timeout": "Timeout"}
 
 
@@ -28,8 +28,9 @@ class _Outcome:
 class Known:
     """Results by variable name, read when they are asked for."""
 
-    def __init__(self, outcomes: dict[str, _Outcome]) -> None:
+    def __init__(self, outcomes: dict[str, _Outcome], gone: Sequence[Path] = ()) -> None:
         self._outcomes = outcomes
+        self._gone = gone
 
     def done(self, name: str) -> bool:
         """Tell whether the variable has come to an end, well or not."""
@@ -38,10 +39,14 @@ class Known:
     def value(self, name: str) -> object:
         """The value, None where it returned nothing or failed.
 
-        KeyError if it is not done, or was transient.
+        KeyError if it is not done, or was transient; FileNotFoundError if it is not known because
+        the folder of a job was deleted.
         """
         from ctxlib import files, plain
 
+        if name not in self._outcomes and self._gone:
+            folders = ", ".join(map(str, self._gone))
+            raise FileNotFoundError(f"{folders}, with the results of a job, is gone: reprocess")
         outcome = self._outcomes[name]
         if not outcome.kept:
             raise KeyError(name)
@@ -58,24 +63,21 @@ class Known:
         return None if outcome is None else outcome.error
 
 
-def attempts(job_dir: Path) -> list[Path]:
-    """The attempt folders of a job, the first one first."""
-    folders = (f for f in job_dir.iterdir() if f.name.isdigit())
-    return sorted(folders, key=lambda folder: int(folder.name))
-
-
 def died_error(entry: Entry) -> tuple[str, str]:
     """Type and message of the error of the variable that a `died` line names."""
     return _ERROR_TYPES.get(entry.fields["code"], "Killed"), entry.fields["reason"]
 
 
 def known_results(job_dirs: Sequence[Path]) -> Known:
-    """What the attempts of jobs have written, later ones winning."""
+    """What the attempts of jobs have written, later ones winning.
+
+    A job whose folder was deleted has no results: what needs them is told so when it asks.
+    """
     outcomes: dict[str, _Outcome] = {}
     for job_dir in job_dirs:
         for attempt_dir in attempts(job_dir):
             outcomes |= _outcomes(JournalReader(attempt_dir).read(), attempt_dir)
-    return Known(outcomes)
+    return Known(outcomes, [job_dir for job_dir in job_dirs if not job_dir.is_dir()])
 
 
 def _outcomes(entries: Iterable[Entry], attempt_dir: Path) -> dict[str, _Outcome]:
@@ -99,8 +101,9 @@ def _outcome(entry: Entry, attempt_dir: Path) -> _Outcome | None:
         return _Outcome(kept=False)
     if fields["fragment"] is None:
         return _Outcome(data=fields["data"])
-    fragment = attempt_dir / FRAGMENTS / fields["fragment"]
-    return _Outcome(fragment=fragment) if _whole(fragment, attempt_dir) else None
+    fragment = fragment_path(attempt_dir, fields["fragment"])
+    whole = fragment is not None and _whole(fragment, attempt_dir)
+    return _Outcome(fragment=fragment) if whole else None
 
 
 def _whole(fragment: Path, attempt_dir: Path) -> bool:

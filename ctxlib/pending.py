@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import claim
+from ctxlib.job_folder import FRAGMENTS, REQUEST, attempts, fragment_path
 from ctxlib.journal import Entry, JournalReader
-from ctxlib.known import FRAGMENTS, attempts, died_error
+from ctxlib.known import died_error
 
 Run = tuple[int, int]
 
@@ -102,7 +103,7 @@ class PendingResults:
         """The run that a job is about; None when it does not say so (yet)."""
         if job_dir.name not in self._runs:
             try:
-                request = json.loads((job_dir / "job.json").read_bytes())
+                request = json.loads((job_dir / REQUEST).read_bytes())
                 self._runs[job_dir.name] = (request["proposal"], request["run"])
             except (OSError, ValueError, KeyError, TypeError):
                 return None
@@ -126,6 +127,7 @@ def _result(entry: Entry, attempt_dir: Path) -> Pending | None:
         return Pending(entry.time, error=died_error(entry))
     if entry.kind != "finished" or fields["summary"] is None:
         return None
-    name = fields["fragment"]
-    fragment = None if name is None else attempt_dir / FRAGMENTS / name
-    return Pending(entry.time, data=fields["data"], fragment=fragment)
+    if fields["fragment"] is None:
+        return Pending(entry.time, data=fields["data"])
+    fragment = fragment_path(attempt_dir, fields["fragment"])
+    return None if fragment is None else Pending(entry.time, fragment=fragment)

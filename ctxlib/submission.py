@@ -15,8 +15,8 @@ from typing import Any
 from ctxlib import claim, summaries
 from ctxlib.column_names import trouble_with
 from ctxlib.errors import Skip, UnsavableError, error_text, user_traceback
+from ctxlib.job_folder import FRAGMENTS, REQUEST
 from ctxlib.journal import JournalWriter, file_name
-from ctxlib.known import FRAGMENTS
 from ctxlib.places import SUBMITTED, find_folder
 from ctxlib.recorder import save_result
 from ctxlib.table_file import TableFile
@@ -62,7 +62,7 @@ def submit(
     new = waiting / f".{job_id}"
     new.mkdir()
     try:
-        (new / "job.json").write_text(json.dumps(request, indent=1) + "\n")
+        (new / REQUEST).write_text(json.dumps(request, indent=1) + "\n")
         _write_attempt(new / "1", request, variables, failed)
         _share(waiting, folder)
         _secure(new, folder)

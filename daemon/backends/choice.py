@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ctxlib.job_folder import REQUEST
 from daemon.backends import Manager, Status
 
 LOCAL = "local"
@@ -20,7 +21,7 @@ class ByBackend:
 
     async def submit(self, attempt_dir: Path) -> str:
         """Hand the attempt over. Raises what its manager does, ValueError for no such backend."""
-        request = json.loads(await asyncio.to_thread((attempt_dir.parent / "job.json").read_bytes))
+        request = json.loads(await asyncio.to_thread((attempt_dir.parent / REQUEST).read_bytes))
         backend = request.get("backend", LOCAL)
         manager = self._managers.get(backend)
         if manager is None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctxlib import claim
+from ctxlib.job_folder import attempts
 from ctxlib.memory import parse_memory
 from daemon.backends import ContextBroken
 from daemon.jobs import folder
@@ -142,7 +144,7 @@ class Dispatcher:
         try:
             return attempt.exists() and not self._outside.revoke(attempt)
         except OSError:
-            return folder.is_claimed(attempt)  # on a full disk: nobody can claim it either
+            return claim.exists(attempt)  # on a full disk: nobody can claim it either
 
     async def _follower(
         self, job: Job, attempt: Path, request: Mapping[str, Any], handle: str
@@ -159,7 +161,7 @@ class Dispatcher:
         job_folder = attempt.parent
         # A job that has begun keeps its request: it goes on from results that belong to that.
         request: Mapping[str, Any] | None = None
-        if folder.attempts(job_folder):
+        if attempts(job_folder):
             request = folder.read_request(job_folder)
         if request is None:
             request = self._outside.request(job)

@@ -1,4 +1,4 @@
-"""The folder of a job, `jobs/<id>`: its request, the folders of its attempts, its fragments."""
+"""Makes and clears the folder of a job, `jobs/<id>`; `ctxlib.job_folder` says what is where."""
 
 import json
 import os
@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-REQUEST = "job.json"
-CLAIM = "claim"
-FRAGMENTS = "fragments"
+from ctxlib.job_folder import FRAGMENTS, REQUEST, attempts
 
 
 def new_id(now: float) -> str:
@@ -22,14 +20,6 @@ def new_id(now: float) -> str:
 def attempt_folder(job: Path, number: int) -> Path:
     """The folder of attempt `number` of the job whose folder is `job`."""
     return job / str(number)
-
-
-def attempts(job: Path) -> list[Path]:
-    """The folders of all attempts there are, in order."""
-    if not job.is_dir():
-        return []
-    found = [path for path in job.iterdir() if path.name.isdecimal() and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name))
 
 
 def write_request(job: Path, request: Mapping[str, Any]) -> None:
@@ -55,11 +45,6 @@ def new_attempt(job: Path, number: int) -> Path:
     folder.mkdir(parents=True)
     (folder / FRAGMENTS).mkdir()
     return folder
-
-
-def is_claimed(attempt: Path) -> bool:
-    """Tell whether a runner, or one who revoked the attempt, has claimed it."""
-    return (attempt / CLAIM).exists()
 
 
 def remove_attempt(attempt: Path) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from ctxlib import claim
 from daemon.jobs import folder
 from daemon.jobs.follower import Follower
 from daemon.jobs.job import SUBMISSION, Job
@@ -72,7 +73,7 @@ class Recovery:
     def _never_began(self, attempt: Path) -> bool:
         """In a thread: see to it that an attempt without a claim can never begin."""
         if attempt.exists():
-            if folder.is_claimed(attempt) or not self._outside.revoke(attempt):
+            if claim.exists(attempt) or not self._outside.revoke(attempt):
                 return False
             folder.remove_attempt(attempt)
         return True

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib.column_names import trouble_with
+from ctxlib.job_folder import REQUEST, fragment_path
 from ctxlib.journal import Entry, JournalReader
-from ctxlib.known import FRAGMENTS
 from ctxlib.summary import Summary
-from daemon.jobs.folder import REQUEST
 from daemon.jobs.job import SUBMISSION, Work
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
@@ -105,5 +104,8 @@ def _check_result(attempt: Path, entry: Entry) -> None:
         return
     Summary.from_json(fields["summary"])
     name = fields["fragment"]
-    if name is not None and (name != Path(name).name or not (attempt / FRAGMENTS / name).is_file()):
+    if name is None:
+        return
+    fragment = fragment_path(attempt, name)
+    if fragment is None or not fragment.is_file():
         raise NotAJob(f"the fragment {name!r} of {fields['variable']} is not there")

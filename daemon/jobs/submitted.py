@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ctxlib.job_folder import REQUEST
 from ctxlib.places import SUBMITTED
 from daemon.events.inbox import Inbox
 from daemon.jobs import folder
@@ -160,7 +161,7 @@ class Submitted:
 def _letter(path: Path) -> str:
     """What the dead letter of a folder says: its name, and the beginning of its request."""
     try:
-        text = (path / folder.REQUEST).read_text("utf-8", "backslashreplace")
+        text = (path / REQUEST).read_text("utf-8", "backslashreplace")
     except OSError as error:
-        text = f"no {folder.REQUEST}: {error.strerror}"
+        text = f"no {REQUEST}: {error.strerror}"
     return f"{path.name}: {text[:LETTER_CHARACTERS]}"

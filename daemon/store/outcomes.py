@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from ctxlib.job_folder import attempts, fragment_path
 from ctxlib.journal import Entry, JournalReader
-from ctxlib.known import FRAGMENTS, attempts, died_error
+from ctxlib.known import died_error
 from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 from daemon.store.rows import CellValue
 
@@ -22,8 +23,6 @@ def transient_names(entries: Iterable[Entry]) -> frozenset[str]:
 
 def journals(job_dir: Path) -> list[tuple[Path, list[Entry]]]:
     """Return the attempt folders of a job with all their journal lines, the first one first."""
-    if not job_dir.is_dir():
-        return []
     return [(folder, JournalReader(folder).read()) for folder in attempts(job_dir)]
 
 
@@ -52,8 +51,9 @@ def placeholders(job_dir: Path) -> dict[str, Path]:
             if ended is None:
                 continue
             found.pop(ended.name, None)
-            if is_placeholder(ended) and entry.fields["fragment"] is not None:
-                found[ended.name] = attempt_dir / FRAGMENTS / entry.fields["fragment"]
+            fragment = fragment_path(attempt_dir, entry.fields.get("fragment"))
+            if is_placeholder(ended) and fragment is not None:
+                found[ended.name] = fragment
     return found
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ctxlib import claim
 from ctxlib.files import Result
+from ctxlib.job_folder import fragment_path
 from ctxlib.journal import Entry
-from ctxlib.known import FRAGMENTS
 from daemon.store.outcomes import (
     is_placeholder,
     journals,
@@ -28,7 +28,7 @@ def collect(job_dir: Path) -> Collected:
     """Return the results of all attempts of a job, later ones in place of earlier ones.
 
     Fragments are not synced to the disk: those of a host that has been booted since are lost,
-    whatever they look like.
+    whatever they look like. So are those whose names lead elsewhere.
     """
     written = journals(job_dir)
     transient = transient_names(entry for _, entries in written for entry in entries)
@@ -40,7 +40,8 @@ def collect(job_dir: Path) -> Collected:
             result = _result(entry, attempt_dir)
             if result is None or result.name in transient:
                 continue
-            if result.fragment is not None and booted_since:
+            in_fragment = entry.fields.get("fragment") is not None
+            if in_fragment and (booted_since or result.fragment is None):
                 lost.add(result.name)
                 continue
             results[result.name] = result
@@ -58,9 +59,7 @@ def _result(entry: Entry, attempt_dir: Path) -> Result | None:
     if cell is None:
         return None
     fields = entry.fields
-    fragment = None
-    if fields.get("fragment") is not None:
-        fragment = attempt_dir / FRAGMENTS / fields["fragment"]
+    fragment = fragment_path(attempt_dir, fields.get("fragment"))
     summary = cell.summary
     if summary is not None and fragment is not None and is_placeholder(cell):
         picture = picture_beside(fragment)

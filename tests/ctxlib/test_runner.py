@@ -254,6 +254,22 @@ def test_fragments_of_before_the_host_was_booted_are_not_relied_on(tmp_path):
     assert results.value("plain") == 7
 
 
+def test_a_fragment_that_would_lie_elsewhere_is_computed_again(tmp_path):
+    attempt = make_job(tmp_path, context=COUNTING)
+    run(attempt)
+    journal = attempt / "journal.1.jsonl"
+    journal.write_text(journal.read_text().replace('"array.h5"', '"../fragments/array.h5"'))
+    assert not known.known_results([attempt.parent]).done("array")
+
+
+def test_a_cluster_job_says_that_its_input_is_gone(tmp_path):
+    attempt = make_job(tmp_path, context=CONTEXT, cluster=True, inputs=["deleted"])
+    run(attempt)
+    gone = tmp_path / "jobs" / "deleted"
+    assert errors(attempt)["late"].startswith("Skip: needs 'array', which cannot be read: ")
+    assert f"{gone}, with the results of a job, is gone: reprocess" in errors(attempt)["late"]
+
+
 def test_a_fragment_that_another_program_has_locked_is_whole(tmp_path):
     attempt = make_job(tmp_path, context=COUNTING)
     run(attempt)

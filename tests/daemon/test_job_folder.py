@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from ctxlib.job_folder import attempts
 from daemon.jobs import folder
 
 
@@ -32,17 +33,10 @@ def test_attempts_in_order_and_each_made_once(tmp_path):
         made = folder.new_attempt(tmp_path, number)
         assert (made / "fragments").is_dir()
     (tmp_path / "job.json").touch()
-    assert [path.name for path in folder.attempts(tmp_path)] == ["1", "2", "10"]
+    assert [path.name for path in attempts(tmp_path)] == ["1", "2", "10"]
     with pytest.raises(FileExistsError):
         folder.new_attempt(tmp_path, 2)
-    assert folder.attempts(tmp_path / "missing") == []
-
-
-def test_claim(tmp_path):
-    attempt = folder.new_attempt(tmp_path, 1)
-    assert not folder.is_claimed(attempt)
-    (attempt / "claim").touch()
-    assert folder.is_claimed(attempt)
+    assert attempts(tmp_path / "missing") == []
 
 
 def test_dropping_fragments_keeps_journals_and_can_be_repeated(tmp_path):
@@ -61,7 +55,7 @@ def test_removing_an_attempt(tmp_path):
     attempt = folder.new_attempt(tmp_path, 1)
     folder.remove_attempt(attempt)
     folder.remove_attempt(attempt)
-    assert folder.attempts(tmp_path) == []
+    assert attempts(tmp_path) == []
 
 
 def test_signature_changes_with_python_files_only(tmp_path):

@@ -101,3 +101,15 @@ def test_a_drawn_picture_takes_the_place_of_the_placeholder(tmp_path):
 
 def test_a_job_without_attempts_has_no_results(tmp_path):
     assert collect(tmp_path / "missing").results == []
+
+
+def test_fragments_that_would_lie_elsewhere_are_lost(tmp_path):
+    journal(tmp_path, 1, finished("a", 1, fragment="../../../secret.h5"), finished("b", 2))
+    collected = collect(tmp_path)
+    assert [result.name for result in collected.results] == ["b"]
+    assert collected.lost == ["a"]
+
+
+def test_pictures_are_not_drawn_of_fragments_that_would_lie_elsewhere(tmp_path):
+    journal(tmp_path, 1, finished("a", PLOTLY_PLACEHOLDER, fragment="../secret.h5"))
+    assert placeholders(tmp_path) == {}

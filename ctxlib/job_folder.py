@@ -1,0 +1,36 @@
+"""What is where in the folder of a job: its request, the folders of its attempts, their fragments.
+
+The claim of an attempt is `ctxlib.claim`'s, its journals are `ctxlib.journal`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REQUEST = "job.json"
+FRAGMENTS = "fragments"
+
+
+def attempts(job_dir: Path) -> list[Path]:
+    """The folders of all attempts there are, the first one first; none of a job that is gone."""
+    try:
+        with os.scandir(job_dir) as entries:
+            names = [entry.name for entry in entries if _is_attempt(entry)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [job_dir / name for name in sorted(names, key=int)]
+
+
+def fragment_path(attempt_dir: Path, name: object) -> Path | None:
+    """Where the fragment is that a journal line names; None for what is no plain file name.
+
+    Journals come from other hosts and people: no name in them leads out of the folder.
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        return None
+    return attempt_dir / FRAGMENTS / name
+
+
+def _is_attempt(entry: os.DirEntry[str]) -> bool:
+    return entry.name.isascii() and entry.name.isdecimal() and entry.is_dir()
