@@ -73,14 +73,15 @@ class AttemptSupervisor:
     def begin(self) -> bool:
         """Claim the attempt and start its first runner; False when somebody else has claimed it.
 
-        Raises OSError or ValueError when the request cannot be read.
+        Raises OSError when that cannot be, and ValueError when the request cannot be read.
         """
         self._request = read_request(self.attempt_dir)
-        claimed = claim.make(self.attempt_dir, self.mode)
+        self._deadline = self.clock() + float(self._request["timeout"])
+        # Before the claim: nobody else could begin with what is claimed and cannot be told of.
+        self._journal = JournalWriter(self.attempt_dir / file_name(0), self.wake)
+        claimed = self._claim()
         if claimed is None:
             return False
-        self._deadline = self.clock() + float(self._request["timeout"])
-        self._journal = JournalWriter(self.attempt_dir / file_name(0), self.wake)
         self._reader = JournalReader(self.attempt_dir)
         self._unsaid: deque[tuple[str, dict[str, object]]] = deque()
         self._retried: set[str | None] = set()
@@ -92,6 +93,15 @@ class AttemptSupervisor:
         self._then: Callable[[], None] | None = lambda: self._start_runner(1)
         self._go_on()
         return True
+
+    def _claim(self) -> claim.Claim | None:
+        claimed = None
+        try:
+            claimed = claim.make(self.attempt_dir, self.mode)
+        finally:
+            if claimed is None:
+                self._journal.close()
+        return claimed
 
     @property
     def pid(self) -> int | None:

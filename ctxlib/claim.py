@@ -1,8 +1,10 @@
 """Who is at work on an attempt: the file `claim`, which can be made only once."""
 
+import errno
 import getpass
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,6 +19,9 @@ STOP_FILE = "stop"
 SUBMITTED = "submitted"
 
 _NAME = "claim"
+
+# What filesystems without links answer.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,10 @@ class Claim:
 
 
 def make(attempt_dir: Path, mode: str, clock: Callable[[], float] = time.time) -> Claim | None:
-    """Claim an attempt for this process; None when somebody already has."""
+    """Claim an attempt for this process; None when somebody already has.
+
+    Raises OSError, with nothing claimed, when it cannot be written: the disk is full, say.
+    """
     me = processes.read(os.getpid())
     assert me is not None, "this process is not in /proc"
     claim = Claim(
@@ -67,15 +75,7 @@ def make(attempt_dir: Path, mode: str, clock: Callable[[], float] = time.time) -
         mode=mode,
         time=clock(),
     )
-    try:
-        fd = os.open(attempt_dir / _NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        return None
-    try:
-        os.write(fd, json.dumps(asdict(claim)).encode())
-    finally:
-        os.close(fd)
-    return claim
+    return claim if _publish(attempt_dir / _NAME, json.dumps(asdict(claim)).encode()) else None
 
 
 def read(attempt_dir: Path) -> Claim | None:
@@ -89,6 +89,46 @@ def read(attempt_dir: Path) -> Claim | None:
 def exists(attempt_dir: Path) -> bool:
     """Tell whether the attempt is claimed, be the claim whole or not."""
     return (attempt_dir / _NAME).exists()
+
+
+def _publish(path: Path, content: bytes) -> bool:
+    """Make the file `path` unless there is one; it is never there without its content."""
+    new = path.with_name(f".{path.name}.{processes.host()}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        _write_new(new, content)
+        os.link(new, path)
+    except FileExistsError:
+        # The first answer can be lost on NFS, and this be the one to the question repeated.
+        return new.stat().st_nlink > 1
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _publish_in_place(path, content)
+    finally:
+        new.unlink(missing_ok=True)
+    return True
+
+
+def _publish_in_place(path: Path, content: bytes) -> bool:
+    """As `_publish`, where files cannot be linked; who is killed in between leaves it empty."""
+    try:
+        _write_new(path, content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that must not be there yet, whole or not at all."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        if os.write(fd, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
 
 
 def _user() -> str:

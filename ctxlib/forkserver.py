@@ -141,7 +141,8 @@ class ForkServer:
             accepted = attempt.begin()
         except (OSError, ValueError, KeyError) as error:
             self._attempts.pop(attempt_dir, None)
-            return {"rejected": attempt_dir, "reason": f"{type(error).__name__}: {error}"}
+            reason, number = f"{type(error).__name__}: {error}", getattr(error, "errno", None)
+            return {"rejected": attempt_dir, "reason": reason, "errno": number}
         if not accepted:
             del self._attempts[attempt_dir]
             return {"claimed": attempt_dir}

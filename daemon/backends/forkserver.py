@@ -44,6 +44,24 @@ class ServerKey:
     mode: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What comes of an attempt that was offered.
+
+    `kind` is `accepted`, `stale`, `claimed`, `rejected`, or `gone` when the process has ended;
+    `errno` is that of the OSError that it was rejected for.
+    """
+
+    kind: str
+    reason: str = ""
+    errno: int | None = None
+
+    def error(self, what: str) -> Exception:
+        """The exception for `what` was rejected: an OSError may pass by itself."""
+        text = f"{what}: {self.reason}"
+        return ValueError(text) if self.errno is None else OSError(self.errno, text)
+
+
 class ForkServer:
     """One fork server process.
 
@@ -75,7 +93,7 @@ class ForkServer:
         self._idle_seconds = idle_seconds
         self._on_end = on_end
         self._attempts: set[str] = set()
-        self._answers: dict[str, asyncio.Future[tuple[str, str]]] = {}
+        self._answers: dict[str, asyncio.Future[Answer]] = {}
         self._idle: asyncio.TimerHandle | None = None
 
     @property
@@ -138,16 +156,14 @@ class ForkServer:
         )
         raise KilledLoading(broken.problems) if -code in processes.FOREIGN_SIGNALS else broken
 
-    async def start(self, handle: str) -> tuple[str, str]:
-        """Offer an attempt; return the answer (`accepted`, `stale`, `claimed`, `rejected`, or
-        `gone` when the process ended) and a reason.
-        """
+    async def start(self, handle: str) -> Answer:
+        """Offer an attempt; return what the server, or its end, answers."""
         if not self.usable:
-            return "gone", ""
+            return Answer("gone")
         self.last_used = time.monotonic()
         if self._idle is not None:
             self._idle.cancel()
-        answer: asyncio.Future[tuple[str, str]] = self._loop.create_future()
+        answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answers[handle] = answer
         self.send({"start": handle})
         return await answer
@@ -205,7 +221,7 @@ class ForkServer:
             self._attempts.add(handle)
         answer = self._answers.pop(handle)
         if not answer.cancelled():
-            answer.set_result((kind, message.get("reason", "")))
+            answer.set_result(Answer(kind, message.get("reason", ""), message.get("errno")))
 
     def _lose(self) -> None:
         """Take note that the process is gone."""
@@ -214,7 +230,7 @@ class ForkServer:
             self._idle.cancel()
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_result(("gone", ""))
+                answer.set_result(Answer("gone"))
         self._answers.clear()
         lost, self._attempts = sorted(self._attempts), set()
         if lost:

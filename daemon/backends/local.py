@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ctxlib import claim, processes
+from ctxlib.job_folder import REQUEST
 from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Status
 from daemon.backends.forkserver import ForkServer, KilledLoading, ServerKey
@@ -67,20 +68,20 @@ class LocalManager:
         Raises ContextBroken when the context cannot be executed, OSError or ValueError when the
         request cannot be read.
         """
-        request = json.loads(await asyncio.to_thread((attempt_dir.parent / "job.json").read_bytes))
+        request = json.loads(await asyncio.to_thread((attempt_dir.parent / REQUEST).read_bytes))
         key = ServerKey(Path(request["context"]), self._python(), self._mode())
         handle = str(attempt_dir)
         for _ in range(_MOST_RELOADS):
             server = await self._server(key)
             self._at_work[handle] = server
-            answer, reason = await server.start(handle)
-            if answer == "accepted":
+            answer = await server.start(handle)
+            if answer.kind == "accepted":
                 return handle
             self._at_work.pop(handle, None)
-            if answer == "claimed" or claim.exists(attempt_dir):
+            if answer.kind == "claimed" or claim.exists(attempt_dir):
                 return handle
-            if answer == "rejected":
-                raise ValueError(f"{attempt_dir} cannot be run: {reason}")
+            if answer.kind == "rejected":
+                raise answer.error(f"{attempt_dir} cannot be run")
             self._let_go(server)
         message = f"{key.context} was changed {_MOST_RELOADS} times while it was loaded"
         raise ContextBroken([{"message": message, "line": None, "variable": None, "mend": ""}])
@@ -229,7 +230,7 @@ def look_at(attempt_dir: Path, now: float) -> Status:
 
 def _unseen(attempt_dir: Path, made: claim.Claim, now: float) -> Status:
     """The state of an attempt on another host: at work until its time is well over."""
-    request = json.loads((attempt_dir.parent / "job.json").read_bytes())
+    request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
     if now > made.time + request["timeout"] + _UNSEEN_MARGIN:
         return Status("lost", f"nothing came from {made.host} within the time limit")
     return Status("running", f"on {made.host}")

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -432,3 +433,13 @@ def test_the_manager_loads_none_of_what_jobs_need():
     program = "import sys, daemon.backends.local; print({'numpy', 'h5py'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.strip() == "set()"
+
+
+async def test_where_nothing_can_be_written_nothing_is_claimed(managed, tmp_path):
+    context = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n" + PLAIN
+    attempt = make_job(tmp_path, context=context)
+    with pytest.raises(OSError, match="cannot be run") as caught:
+        await managed().manager.submit(attempt)
+    assert caught.value.errno == errno.EFBIG
+    assert not claim.exists(attempt)
+    assert revoke(attempt)
