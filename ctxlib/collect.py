@@ -10,7 +10,8 @@ from typing import Any
 from ctxlib.arguments import Argument
 from ctxlib.declared import Declared, declare
 from ctxlib.errors import Problem, nearest
-from ctxlib.group import declares_name, given_name, is_group, members, origin, properties
+from ctxlib.group import declares_name, given_name, is_group, made_at, members, origin, properties
+from ctxlib.group_checks import class_problems, instance_problems, unclaimed
 from ctxlib.variable import Variable, parse_tags
 
 # Columns that every table has; a variable of this name would hide one of them.
@@ -49,7 +50,10 @@ def collect(namespace: Mapping[str, object], path: str = "") -> Collected:
         variable.arguments = tuple(a for a in arguments if a is not None)
         if declared.fields and is_group(collector.owners[name]):
             variable.fields = declared.reached_from(collector.owners[name])
-    problems = [*collector.problems, *declared.problems]
+    groups = [group for group, _ in collector.groups]
+    owners = [owner for owner in collector.owners.values() if is_group(owner)]
+    lone = dict.fromkeys(unclaimed(namespace.values(), groups, owners))
+    problems = [*collector.problems, *declared.problems, *(p.in_file(path) for p in lone)]
     return Collected(_without_dropped(collector.variables), declared, problems)
 
 
@@ -242,7 +246,9 @@ def _ambiguous(what: str, names: list[str]) -> Problem:
 
 def _place(group: Any, name: str, parent: _Place | None, problems: tuple[Problem, ...]) -> _Place:
     """Work out what a group adds to the names, titles and tags of its members."""
-    defaults, wrong = properties(group), list(problems)
+    wrong = [*problems, *class_problems(type(group)), *instance_problems(group)]
+    defaults = properties(group)
+    source, line = made_at(group)
     parts: dict[str, str] = {"title": name.rpartition(".")[2], "sep": "/"}
     for part in parts:
         for value in (getattr(defaults, part), vars(group).get(part)):
@@ -250,11 +256,12 @@ def _place(group: Any, name: str, parent: _Place | None, problems: tuple[Problem
                 parts[part] = value
             elif value is not None:
                 message = f"the group's {part}={value!r} is not possible"
-                wrong.append(Problem(message, mend="give a text"))
+                wrong.append(Problem(message, line, mend="give a text", source=source))
     own = vars(group).get("tags")
     tags, problem = parse_tags(defaults.tags if own is None else own)
     if problem is not None:
-        wrong.append(replace(problem, message=f"the group's {problem.message}"))
+        message = f"the group's {problem.message}"
+        wrong.append(replace(problem, message=message, line=line, source=source))
     above = parent or _Place()
     title = above.title + (parts["title"] + parts["sep"] if parts["title"] else "")
     return _Place(title, tuple(dict.fromkeys((*above.tags, *tags))), (*above.problems, *wrong))

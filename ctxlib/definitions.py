@@ -14,8 +14,8 @@ from ctxlib.errors import Problem, nearest
 from ctxlib.variable import Variable
 
 # What is proposed for a summary that NumPy does not have.
-_SUMMARIES = tuple("mean median min max sum std var ptp".split())
-_SUMMARIES += tuple(f"nan{name}" for name in _SUMMARIES[:-1])
+_REDUCTIONS = ("mean", "median", "min", "max", "sum", "std", "var")
+_SUMMARIES = (*_REDUCTIONS, "ptp", *(f"nan{name}" for name in _REDUCTIONS))
 _SUMMARY_MEND = "use one such as 'mean' or 'nanmax'"
 
 

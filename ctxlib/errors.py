@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -35,6 +35,13 @@ class Problem:
             parts.append(self.variable)
         text = ": ".join([*parts, self.message])
         return f"{text} ({self.mend})" if self.mend else text
+
+    def in_file(self, path: str) -> Problem:
+        """Give it with `line` in the context file `path`, or in the message where it is not."""
+        if self.source is None or self.source == path:
+            return replace(self, source=None)
+        message = f"{self.message}, in {self.source}, line {self.line}"
+        return replace(self, message=message, line=None, source=None)
 
     def to_json(self) -> dict[str, object]:
         """Give the problem as a JSON object."""

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, overload
 
+from ctxlib.errors import Problem, nearest
+from ctxlib.group_checks import (
+    PROBLEMS,
+    PROPERTIES,
+    RESERVED,
+    is_name,
+    is_wrong,
+    problem_of,
+    wrong_attributes,
+    wrong_fields,
+)
 from ctxlib.variable import Variable
 
 C = TypeVar("C", bound=type)
-_RESERVED = ("title", "tags", "sep")
 # Kept on classes and on instances, under names that no field has.
-_PROPERTIES = "__group_properties__"
 _ORIGIN = "__group_origin__"
 _GIVEN = "__group_given_name__"
+_MADE = "__group_made_at__"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +35,7 @@ class Properties:
     title: object = None
     tags: object = None
     sep: object = "/"
+    problems: tuple[Problem, ...] = ()
 
 
 @overload
@@ -35,7 +48,9 @@ def Group(
 ) -> Callable[[C], C]: ...
 
 
-def Group(cls: Any = None, /, *, title: Any = None, tags: Any = None, sep: Any = "/") -> Any:
+def Group(
+    cls: Any = None, /, *, title: Any = None, tags: Any = None, sep: Any = "/", **unknown: Any
+) -> Any:
     """Make a group of a class, with or without parentheses.
 
     The annotated attributes of the class become fields, given to its instances by name, as in a
@@ -45,14 +60,24 @@ def Group(cls: Any = None, /, *, title: Any = None, tags: Any = None, sep: Any =
     given as `name`, unless the class has a `name` of its own.
 
     A subclass that is not decorated is a group with the same properties; decorating it resets them.
-    Raises TypeError for a class that cannot be a group.
+
+    What is wrong with a class, its decorator or an instance raises nothing: it costs the variables
+    of that group only. Raises TypeError for what is no class.
     """
+    messages = {}
+    if isinstance(cls, str):
+        messages[f"@Group takes its title by name, not {cls!r} alone"] = f"write title={cls!r}"
+        cls = None
+    for name in unknown:
+        mend = nearest(name, RESERVED, otherwise="there are " + ", ".join(RESERVED))
+        messages[f"@Group has no argument {name!r}"] = mend
 
     def decorate(target: Any) -> Any:
         if not isinstance(target, type):
             raise TypeError(f"@Group is for classes, not for {target!r}: write @Group(title=...)")
         _prepare(target)
-        setattr(target, _PROPERTIES, Properties(title, tags, sep))
+        problems = tuple(problem_of(target, text, mend) for text, mend in messages.items())
+        setattr(target, PROPERTIES, Properties(title, tags, sep, problems))
         return target
 
     return decorate if cls is None else decorate(cls)
@@ -63,12 +88,12 @@ group = Group
 
 def is_group(value: object) -> bool:
     """Whether the value is an instance of a group."""
-    return hasattr(type(value), _PROPERTIES)
+    return hasattr(type(value), PROPERTIES)
 
 
 def properties(instance: object) -> Properties:
     """Give what the class of a group says about its instances."""
-    found = getattr(type(instance), _PROPERTIES)
+    found = getattr(type(instance), PROPERTIES)
     assert isinstance(found, Properties)
     return found
 
@@ -79,14 +104,16 @@ def declares_name(cls: type) -> bool:
     return "name" in fields or hasattr(cls, "name")
 
 
+def made_at(instance: object) -> tuple[str | None, int | None]:
+    """Give the file and the line that made an instance, as far as they are known."""
+    found: tuple[str | None, int | None] = vars(instance).get(_MADE, (None, None))
+    return found
+
+
 def given_name(instance: object) -> str | None:
     """Give the name that was given to an instance when it was made, if any."""
-    name = vars(instance).get(_GIVEN)
-    if name is None:
-        return None
-    if isinstance(name, str) and all(part.isidentifier() for part in name.split(".")):
-        return name
-    raise TypeError(f"the name {name!r} of a group is not possible: give letters, digits and _")
+    name: str | None = vars(instance).get(_GIVEN)
+    return name
 
 
 def class_attributes(cls: type) -> Iterator[tuple[str, object]]:
@@ -109,7 +136,7 @@ def members(instance: Any) -> dict[str, object]:
     return {
         name: value
         for name, value in found.items()
-        if name not in _RESERVED
+        if name not in RESERVED
         and (value is None or isinstance(value, Variable) or is_group(value))
     }
 
@@ -123,42 +150,60 @@ def _prepare(cls: Any) -> None:
     """Make a dataclass of the class whose instances take the group's properties too."""
     if "__group_prepared__" in vars(cls):
         return
-    if "__init__" in vars(cls) and "__dataclass_params__" not in vars(cls):
-        raise TypeError(
-            f"group {cls.__name__} cannot have an __init__ of its own: declare fields, and compute "
-            "what follows from them in __post_init__"
-        )
-    dataclasses.dataclass(kw_only=True, eq=False)(cls)
-    own = {name for name, _ in class_attributes(cls)} | set(cls.__dataclass_fields__)
-    for name in _RESERVED:
-        if name in own:
-            raise TypeError(
-                f"group {cls.__name__} cannot have an attribute {name!r} of its own: it is the "
-                f"group's, as in @Group({name}=...); choose another name"
-            )
+    problems = wrong_attributes(cls)
+    try:
+        dataclasses.dataclass(kw_only=True, eq=False)(cls)
+    except (TypeError, ValueError) as error:  # such as a list as the default of a field
+        problems.append(problem_of(cls, f"group {cls.__name__} cannot have its fields: {error}"))
+    setattr(cls, PROBLEMS, tuple(problems))
     cls.__group_prepared__ = True
     _extend_init(cls)
     _prepare_subclasses(cls)
 
 
 def _extend_init(cls: Any) -> None:
+    useless = is_wrong(cls)
     set_fields = cls.__init__
+    parameters = dict(inspect.signature(set_fields).parameters)
+    parameters.pop("self", None)
     owns_name = declares_name(cls)
 
     def __init__(
-        self: Any, title: Any = None, tags: Any = None, sep: Any = None, **fields: Any
+        self: Any, title: Any = None, tags: Any = None, sep: Any = None, *more: Any, **fields: Any
     ) -> None:
+        caller = sys._getframe(1)
+        vars(self)[_MADE] = caller.f_code.co_filename, caller.f_lineno
         vars(self).update(title=title, tags=tags, sep=sep)
+        wrong = {}
+        if more and not useless:
+            wrong[f"{cls.__name__} takes title, tags and sep by position, not {more[0]!r}"] = (
+                "give it by its name"
+            )
         if not owns_name:
-            vars(self)["name"] = vars(self)[_GIVEN] = fields.pop("name", None)
-            given_name(self)  # refuses an impossible one here, where the line is known
+            name = fields.pop("name", None)
+            if not is_name(name):
+                wrong[f"the name {name!r} of a group is not possible"] = "use letters, digits and _"
+                name = None
+            vars(self)["name"] = vars(self)[_GIVEN] = name
         for name, value in class_attributes(cls):
             # What stands in a class body is there once; each owner gets its own.
-            if is_group(value) and name not in cls.__dataclass_fields__:
+            if is_group(value) and name not in getattr(cls, "__dataclass_fields__", ()):
                 vars(self)[name] = _copied(value)
             elif is_group(value):
                 fields.setdefault(name, _copied(value))
-        set_fields(self, **fields)
+        if useless:
+            vars(self).update(fields)  # none of its variables is ever called
+            return
+        wrong |= wrong_fields(cls.__name__, fields, parameters)
+        if wrong:
+            made = vars(self)[_MADE]
+            vars(self)[PROBLEMS] = [
+                Problem(message, made[1], mend=mend, source=made[0])
+                for message, mend in wrong.items()
+            ]
+            vars(self).update(fields)
+        else:
+            set_fields(self, **fields)
 
     cls.__init__ = __init__
 

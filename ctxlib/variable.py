@@ -119,11 +119,8 @@ class Variable:
         """Say of a problem whose it is, and where in the context file `path` or elsewhere."""
         source = problem.source or self.source
         line = problem.line or self.line_of(problem.at)
-        located = replace(problem, variable=self.name, line=line, at="", source=None)
-        if source is None or source == path:
-            return located
-        where = f"{problem.message}, in {source}, line {line}"
-        return replace(located, message=where, line=None)
+        located = replace(problem, variable=self.name, line=line, at="", source=source)
+        return located.in_file(path)
 
     def line_of(self, part: str) -> int | None:
         """Give the line of a part of the definition, see `positions`; without it, the first."""

@@ -560,29 +560,116 @@ def test_wrong_titles_and_tags_of_a_group_cost_its_variables_only(context):
     assert "the group's tags=[1] is not possible" in text
 
 
+FINE = "@Variable\ndef fine(run): return 1\n"
+BODY = "    @Variable\n    def v(self, run): return 2\n"
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "line", "message"),
     [
-        ('@Group("Title")\nclass A: ...', "write @Group(title=...)"),
-        ("@Group\nclass A:\n    title: str = 'x'", "cannot have an attribute 'title' of its own"),
-        ("@Group\nclass A:\n    sep = '-'", "cannot have an attribute 'sep' of its own"),
-        ("@Group\nclass A:\n    def __init__(self): ...", "cannot have an __init__ of its own"),
+        (f'@Group("Title")\nclass A:\n{BODY}a = A()', 4, "(write title='Title')"),
         (
-            "@Group\nclass A: ...\nclass B(A):\n    def __init__(self): ...",
+            f"@Group\nclass A:\n{BODY}    title: str = 'x'\na = A()",
+            8,
+            "cannot have an attribute 'title' of its own (choose another name; title is",
+        ),
+        (f"@Group\nclass A:\n    sep = '-'\n{BODY}a = A(sep=' ')", 6, "attribute 'sep' of its own"),
+        (
+            f"@Group\nclass A:\n{BODY}    def __init__(self, x): self.y = 2 / x\na = A(0, x=1)",
+            8,
+            "cannot have an __init__ of its own (declare fields",
+        ),
+        (
+            f"@Group\nclass A:\n{BODY}class B(A):\n    def __init__(self): ...\na = B(1, 2, 3, 4)",
+            9,
             "group B cannot have an __init__ of its own",
         ),
-        ("@Group\nclass A: ...\na = A(name='a b')", "the name 'a b' of a group is not possible"),
-        ("@Group\nclass A: ...\na = A(nane='a')", "unexpected keyword argument 'nane'"),
-        ("@Group\nclass A:\n    x: int\na = A()", "missing 1 required keyword-only argument: 'x'"),
-        ("@Group(cluster=True)\nclass A: ...", "unexpected keyword argument 'cluster'"),
+        (
+            f"class Mixin:\n    tags = 1\n@Group\nclass A(Mixin):\n{BODY}a = A()",
+            6,
+            "group A cannot have an attribute 'tags' of its own",
+        ),
+        (
+            f"@Group\nclass A:\n    x: list = []\n{BODY}a = A()",
+            4,
+            "group A cannot have its fields: mutable default <class 'list'> for field x",
+        ),
+        (f"@Group\nclass A:\n{BODY}a = A(name='a b')", 8, "'a b' of a group is not possible (use"),
+        (
+            f"@Group\nclass A:\n    name_of: str = ''\n{BODY}a = (\n\nA(nane='a'))",
+            11,
+            "A has no field 'nane' (there are name_of)",
+        ),
+        (f"@Group\nclass A:\n{BODY}a = A(x=2)", 8, "A has no field 'x' (declare it in the class)"),
+        (f"@Group\nclass A:\n    x: int\n{BODY}a = A()", 9, "A needs its field 'x' (give x=..."),
+        (f"@Group\nclass A:\n{BODY}a = A('t', 'g', '/', 7)", 8, "A takes title, tags and sep"),
+        (f"@Group(titel='x')\nclass A:\n{BODY}a = A()", 4, "no argument 'titel' (did you mean 't"),
+        (f"@Group(cluster=True)\nclass A:\n{BODY}a = A()", 4, "(there are title, tags, sep)"),
+        (f"@Group\nclass A:\n{BODY}a = A(title=3)", 8, "the group's title=3 is not possible (give"),
+        (f"@Group\nclass A:\n{BODY}a = A(tags=3)", 8, "the group's tags=3 is not possible (give a"),
     ],
 )
-def test_classes_and_instances_that_cannot_be(context, text, message):
-    with pytest.raises(ContextError) as caught:
-        context(text)
-    (problem,) = caught.value.problems
-    assert message in problem.message
-    assert problem.line in range(2, 6)
+def test_a_wrong_group_costs_its_own_variables_only(context, text, line, message):
+    loaded = context(FINE + text)
+    (problem,) = loaded.problems
+    assert message in str(problem)
+    assert (problem.line, problem.variable) == (line, "a.v")
+    assert list(loaded.variables) == ["fine", "a.v"]
+
+
+def test_wrong_groups_without_variables_are_reported_too(context):
+    loaded = context("""
+    @Group
+    class Unused:
+        sep = "-"
+        @Variable
+        def v(self, run): ...
+    class Heir(Unused): ...
+    @Group
+    class Empty: ...
+    empty = Empty(x=1)
+    """)
+    assert [(problem.line, problem.variable) for problem in loaded.problems] == [
+        (4, None),
+        (10, None),
+    ]
+
+
+def test_a_wrong_group_in_a_helper_module_names_that_file(context, tmp_path):
+    (tmp_path / "groups_beside.py").write_text(
+        "from damnit_ctx import Group, Variable\n@Group\nclass A:\n    sep = 1\n"
+        "    @Variable\n    def v(self, run): ...\n"
+    )
+    loaded = context("from groups_beside import A\na = A()\nb = A(x=1)\n")
+    first, second = loaded.problems
+    assert (first.line, second.line) == (None, None)
+    assert f"of its own, in {tmp_path / 'groups_beside.py'}, line 4" in str(first)
+
+
+def test_what_is_in_a_wrong_group_does_not_vanish(context):
+    loaded = context("""
+    @Group
+    class Inner:
+        @Variable
+        def v(self, run): ...
+    @Group
+    class Outer:
+        one: Inner
+        two: Inner
+        @Variable
+        def w(self, run, x: "self#one.v"): ...
+    a = Outer(one=Inner())
+    """)
+    assert list(loaded.variables) == ["a.w", "a.one.v"]
+    assert {str(problem) for problem in loaded.problems} == {
+        f"line 12: {name}: Outer needs its field 'two' (give two=..., or a default in the class)"
+        for name in loaded.variables
+    }
+
+
+def test_only_classes_are_groups(context):
+    with pytest.raises(ContextError, match=r"line 2: .*@Group is for classes, not for 5"):
+        context("Group(5)")
 
 
 def test_a_groups_methods_can_be_called_by_hand(context):
