@@ -173,6 +173,8 @@ def _extend_init(cls: Any) -> None:
     ) -> None:
         caller = sys._getframe(1)
         vars(self)[_MADE] = caller.f_code.co_filename, caller.f_lineno
+        if useless:  # an __init__ of its own means something else by its arguments
+            title, tags, sep = title if isinstance(title, str) else None, None, None
         vars(self).update(title=title, tags=tags, sep=sep)
         wrong = {}
         if more and not useless:
