@@ -15,13 +15,10 @@ import ctxlib
 from ctxlib import chosen
 from ctxlib.definitions import Context
 from ctxlib.errors import ContextError, Problem, describe
-from ctxlib.imports import files_changed, prepare_imports, project_files, stamp
+from ctxlib.imports import CONTEXT, files_changed, prepare_imports, project_files, stamp
 from ctxlib.source import compile_source
 
 __all__ = ["Context", "files_changed", "load"]
-
-# What a context file is called as a module, wherever it lies.
-_MODULE = "context"
 
 
 def load(path: Path) -> Context:
@@ -40,7 +37,7 @@ def load(path: Path) -> Context:
             f"{path} cannot be read: {error.strerror}", mend="put a context file there"
         )
         raise ContextError([problem]) from error
-    before = {*sys.modules, _MODULE}
+    before = {*sys.modules, CONTEXT}
     prepare_imports(path.parent)
     context = load_text(source, text)
     context.files |= files | project_files(path.parent, before)
@@ -55,7 +52,7 @@ def load_text(source: bytes, name: str) -> Context:
     code, problems = compile_source(source, name)
     sys.modules["damnit_ctx"] = ctxlib
     # Known as a module while it runs: dataclasses and helper modules look it up.
-    module = sys.modules[_MODULE] = ModuleType(_MODULE)
+    module = sys.modules[CONTEXT] = ModuleType(CONTEXT)
     module.__file__ = name
     sha256 = hashlib.sha256(source).hexdigest()
     try:
@@ -104,7 +101,7 @@ def main(context: str, result: str) -> None:
     else:
         answer = {
             "problems": [problem.to_json() for problem in graph.problems],
-            "variables": [node.describe() for node in graph.nodes.values()],
+            "variables": graph.describe(),
             "parameters": graph.describe_parameters(),
         }
     target.write_text(json.dumps(answer), encoding="utf-8")

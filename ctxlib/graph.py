@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ctxlib.arguments import Argument
@@ -55,6 +56,7 @@ class Node:
             "summary": self.variable.summary,
             "parameters": list(self.parameters),
             "version": self.variable.version,
+            "dependencies": list(self.dependencies),
         }
 
 
@@ -89,6 +91,21 @@ class Graph:
         self.nodes = {name: made[name] for name in context.variables}
         every = [*beside, *(problem for found in self._found.values() for problem in found)]
         self.problems = sorted(every, key=lambda problem: problem.line or 0)
+
+    def describe(self) -> list[dict[str, object]]:
+        """Give what the daemon needs to know of all variables, their fingerprints included."""
+        return [
+            {**node.describe(), "fingerprint": self.fingerprints[name]}
+            for name, node in self.nodes.items()
+        ]
+
+    @cached_property
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """What the result of each variable depends on; see `fingerprint`."""
+        from ctxlib.fingerprint import Fingerprints  # only where results are kept, or compared
+
+        fingerprints = Fingerprints(self.context)
+        return {name: fingerprints.parts(node) for name, node in self.nodes.items()}
 
     def describe_parameters(self) -> list[dict[str, object]]:
         """Give what the daemon needs to know of the parameters, those only asked for included."""

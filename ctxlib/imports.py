@@ -18,6 +18,8 @@ from pathlib import Path
 _STDLIB = str(Path(os.__file__).parent) + os.sep
 _OURS = str(Path(__file__).parent) + os.sep
 _OUR_ENTRY = str(Path(__file__).parent.parent)
+CONTEXT = "context"
+"""What a context file is called as a module, wherever it lies."""
 _PACKAGES = ("site-packages", "dist-packages")
 
 # Size and time of modification of each module's file just before it was read: one that is edited
@@ -85,7 +87,7 @@ def project_files(folder: Path, before: set[str]) -> dict[str, tuple[int, int]]:
     """
     files = {}
     for name, path in _module_files(()):
-        if not _is_project(path) or (name in before and not _is_beside(path, str(folder))):
+        if not is_project(path) or (name in before and not _is_beside(path, str(folder))):
             continue
         try:
             files[path] = _as_read.get(path) or stamp(path)
@@ -103,6 +105,12 @@ def _module_files(without: Collection[str]) -> Iterator[tuple[str, str]]:
             yield name, path
 
 
+def is_own_module(name: str) -> bool:
+    """Whether a module is the project's, which context files and notebooks always are."""
+    path = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
+    return name in ("__main__", CONTEXT) or (isinstance(path, str) and is_project(path))
+
+
 def files_changed(files: Mapping[str, tuple[int, int]]) -> list[str]:
     """Name the files that are not what they were when they were loaded, or are gone."""
     changed = []
@@ -116,7 +124,8 @@ def files_changed(files: Mapping[str, tuple[int, int]]) -> list[str]:
     return changed
 
 
-def _is_project(path: str) -> bool:
+def is_project(path: str) -> bool:
+    """Whether a file belongs neither to Python, nor to a package, nor to us."""
     if f"{path}{os.sep}".startswith((_STDLIB, _OURS)):
         return False
     return not any(part in _PACKAGES for part in Path(path).parts)
@@ -125,4 +134,4 @@ def _is_project(path: str) -> bool:
 def _is_beside(path: str, root: str) -> bool:
     # A copy of ctxlib may lie in the folder too; it does not change while it runs.
     within = path == root or path.startswith(root + os.sep)
-    return within and path != _OUR_ENTRY and _is_project(path)
+    return within and path != _OUR_ENTRY and is_project(path)

@@ -18,14 +18,16 @@ from ctxlib.job_folder import FRAGMENTS
 @dataclass
 class JobRecorder:
     """The recorder of one runner; `write` appends a line to its journal, `origin` is where its
-    results come from, short of the time; `params` are the values that parameters have, and `cpus`
-    and `memory` (bytes) what the job may use.
+    results come from, short of what differs between them: `params` are the values that parameters
+    have, `fingerprints` those of the variables. `cpus` and `memory` (bytes) are what the job may
+    use.
     """
 
     attempt_dir: Path
     write: Callable[..., None]
     origin: dict[str, object]
     params: Mapping[str, object] = field(default_factory=dict)
+    fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cpus: int | None = None
     memory: int | None = None
     _since: _Use | None = field(default=None, init=False)
@@ -53,8 +55,7 @@ class JobRecorder:
     def finished(self, node: Node, value: object) -> None:
         """Save a value and say so; what is raised here is the variable's error."""
         self._release()
-        params = {name: self.params[name] for name in node.parameters if name in self.params}
-        origin = {**self.origin, "params": params, "time": time.time()}
+        origin = self._origin(node)
         saved: dict[str, object] = {"summary": None, "data": None, "fragment": None}
         saved["objtype"] = None
         if not node.variable.transient:
@@ -82,6 +83,7 @@ class JobRecorder:
             variable=node.name,
             error={"type": name, "message": message, "traceback": trace},
             duration=duration,
+            origin=self._origin(node),
         )
         if isinstance(error, Skip):
             output.say(f"{node.name}: skipped: {message}")
@@ -95,6 +97,11 @@ class JobRecorder:
             value, summary=variable.summary, units=variable.units, log=output.say
         )
         return save_result(self.attempt_dir, node.name, prepared, origin)
+
+    def _origin(self, node: Node) -> dict[str, object]:
+        params = {name: self.params[name] for name in node.parameters if name in self.params}
+        fingerprint = self.fingerprints.get(node.name, {})
+        return {**self.origin, "params": params, "fingerprint": fingerprint, "time": time.time()}
 
     def _release(self) -> None:
         """Take the limits and the reports of a variable back."""

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ctxlib.journal import JournalReader, JournalWriter, file_name
 from ctxlib.known import known_results
 from ctxlib.metadata import Metadata
 from ctxlib.recorder import JobRecorder
+from ctxlib.staleness import complete
 
 # What a runner exits with when it cannot write its journal any more (EX_IOERR).
 EXIT_JOURNAL = 74
@@ -42,15 +43,20 @@ Wake = Callable[[], None]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A context's graph, and the hash of the file that it is from."""
+    """A context's graph, the hash of the file that it is from, and what is said of its variables.
+
+    That is known before its jobs put the values of parameters into the fields of groups.
+    """
 
     graph: Graph
     sha256: str
+    described: list[dict[str, object]]
 
     @classmethod
     def of(cls, context: Context) -> Loaded:
-        """Resolve the dependencies of a loaded context."""
-        return cls(Graph(context), context.sha256)
+        """Resolve the dependencies of a loaded context, and all else that its jobs share."""
+        graph = Graph(context)
+        return cls(graph, context.sha256, graph.describe())
 
 
 def read_request(attempt_dir: Path) -> dict[str, Any]:
@@ -128,7 +134,7 @@ class _Run:
         self._write("begin", **_about_me(), context_sha256=loaded.sha256)
         try:
             data = sources.available_data(self.request)
-            nodes = self._plan(loaded.graph, data)
+            nodes = self._plan(loaded, data)
             known = known_results([*self._inputs(), self.attempt_dir.parent])
             if self.n > 1 and all(known.done(node.name) for node in nodes):
                 opened = sources.OpenedRun(None, None)
@@ -148,7 +154,7 @@ class _Run:
             nodes,
             opened.run,
             self._meta(),
-            self._recorder(loaded.sha256, params),
+            self._recorder(loaded, nodes, params),
             known=known,
             params=params,
             metadata=Metadata.of_run(self.request, output.say),
@@ -173,8 +179,9 @@ class _Run:
         listed = [problem.to_json() for problem in problems or []]
         self._write("error", message=message, traceback="", problems=listed)
 
-    def _plan(self, graph: Graph, data: str) -> list[Node]:
+    def _plan(self, loaded: Loaded, data: str) -> list[Node]:
         """Choose the variables and say which; KeyError for a name that there is not."""
+        graph = loaded.graph
         chosen = {
             "data": data,
             "variables": self.request["variables"],
@@ -186,7 +193,7 @@ class _Run:
             later = [node for node in graph.select(**chosen, cluster=True) if node.cluster]
         self._write(
             "plan",
-            variables=[node.describe() for node in graph.nodes.values()],
+            variables=loaded.described,
             order=[node.name for node in nodes],
             cluster=[node.name for node in later],
             problems=[problem.to_json() for problem in graph.problems],
@@ -205,12 +212,16 @@ class _Run:
             "proposal_path": None if root is None else Path(root),
         }
 
-    def _recorder(self, sha256: str, params: Mapping[str, Any]) -> JobRecorder:
+    def _recorder(
+        self, loaded: Loaded, nodes: Sequence[Node], params: Mapping[str, Any]
+    ) -> JobRecorder:
+        names = [node.name for node in nodes]
         return JobRecorder(
             self.attempt_dir,
             self._write,
-            self._origin(sha256),
+            self._origin(loaded.sha256),
             params=params,
+            fingerprints=complete(loaded.described, params, names),
             cpus=self.request["cpus"],
             memory=self.request["memory"],
         )
@@ -220,7 +231,7 @@ class _Run:
             "context_sha256": sha256,
             "job": self.request["id"],
             "attempt": int(self.attempt_dir.name),
-            "host": processes.host(),
+            **_about_me("host", "python", "versions"),
         }
 
 
@@ -242,14 +253,16 @@ def _last_death(attempt_dir: Path) -> str:
     return f"{variable}: {fields['reason']}"
 
 
-def _about_me() -> dict[str, object]:
+def _about_me(*names: str) -> dict[str, object]:
+    """Say what process this is; if `names` are given, only these of it."""
     modules = ("numpy", "h5py", "xarray", "extra_data")
-    return {
+    about = {
         "pid": os.getpid(),
         "host": processes.host(),
         "python": platform.python_version(),
         "versions": {m: str(sys.modules[m].__version__) for m in modules if m in sys.modules},
     }
+    return {name: about[name] for name in names or about}
 
 
 def main() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import linecache
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import CodeType
 
 from ctxlib.errors import ContextError, Problem
+
+# The syntax of the file that was compiled last, by its path: its fingerprints are made of it.
+_last: dict[str, ast.Module] = {}
 
 
 def compile_source(source: bytes, path: str) -> tuple[CodeType, list[Problem]]:
@@ -16,7 +21,7 @@ def compile_source(source: bytes, path: str) -> tuple[CodeType, list[Problem]]:
     """
     try:
         tree = ast.parse(source, path)
-        return compile(tree, path, "exec", dont_inherit=True), list(_replaced(tree.body))
+        code = compile(tree, path, "exec", dont_inherit=True)
     except SyntaxError as error:
         text = (error.text or "").strip()
         message = f"{type(error).__name__}: {error.msg}" + (f", in: {text}" if text else "")
@@ -25,6 +30,25 @@ def compile_source(source: bytes, path: str) -> tuple[CodeType, list[Problem]]:
         # A null byte, or an expression nested too deeply for the compiler: neither has a line.
         message = f"it cannot be read as Python: {type(error).__name__}: {error}"
         raise ContextError([Problem(message, mend="see whether the file is damaged")]) from error
+    _last.clear()
+    _last[path] = tree
+    return code, list(_replaced(tree.body))
+
+
+def syntax_tree(path: str) -> ast.Module | None:
+    """Give the syntax of a file, as it was executed if that can be had; None for what is no file.
+
+    What was compiled here is forgotten with that.
+    """
+    tree = _last.pop(path, None)
+    if tree is not None:
+        return tree
+    try:
+        if path.startswith("<"):  # a text that is known by this name, or a notebook's cell
+            return ast.parse("".join(linecache.getlines(path)))
+        return ast.parse(Path(path).read_bytes())
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _replaced(body: Sequence[ast.stmt], prefix: str = "") -> Iterator[Problem]:

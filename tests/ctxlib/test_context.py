@@ -336,6 +336,8 @@ def test_the_program_writes_what_is_in_the_file(tmp_path):
     )
     run_python("-m", "ctxlib.context", path, result, folder="/")
     answer = json.loads(result.read_text())
+    fingerprint = answer["variables"][0].pop("fingerprint")
+    assert set(fingerprint) == {"source", "setting:data", "setting:summary", "setting:units"}
     assert answer["variables"][0] == {
         "name": "foo",
         "title": "T",
@@ -348,6 +350,7 @@ def test_the_program_writes_what_is_in_the_file(tmp_path):
         "summary": "mean",
         "parameters": [],
         "version": None,
+        "dependencies": [],
     }
     assert answer["variables"][1]["data"] == "proc"
     (problem,) = [Problem.from_json(problem) for problem in answer["problems"]]

@@ -111,6 +111,7 @@ def pulses(run):
         "summary": "mean",
         "parameters": [],
         "version": None,
+        "dependencies": [],
     }
     assert notes.values["xgm_intensity"].shape == (4,)
     assert not notes.errors

@@ -112,7 +112,10 @@ def test_each_result_says_where_it_comes_from_and_what_it_took(tmp_path):
     origin = fields["origin"]
     assert origin["context_sha256"] == begin["context_sha256"]
     assert (origin["job"], origin["attempt"]) == ("j1", 1)
-    assert origin["host"] == begin["host"]
+    assert [origin[key] for key in ("host", "python")] == [begin[key] for key in ("host", "python")]
+    assert origin["versions"]["numpy"] == np.__version__
+    described = {each["name"]: each for each in entries(attempt, "plan")[0].fields["variables"]}
+    assert origin["fingerprint"] == described[fields["variable"]]["fingerprint"]
     assert fields["duration"] >= 0
     assert fields["cpu"] >= 0
     assert fields["memory"] > 1 << 20
@@ -352,9 +355,11 @@ def test_parameters_are_given_and_recorded(tmp_path):
     attempt = make_job(tmp_path, context=WORDS, params={"low": 10, "unused": 1})
     run(attempt)
     assert values(attempt)["camera.mean"] == 20.5
-    origins = {e.fields["variable"]: e.fields["origin"] for e in entries(attempt, "finished")}
+    ended = [*entries(attempt, "finished"), *entries(attempt, "failed")]
+    origins = {e.fields["variable"]: e.fields["origin"] for e in ended}
     assert origins["camera.mean"]["params"] == {"camera.gain": 1.5, "low": 10}
     assert origins["plain"]["params"] == {}
+    assert origins["camera.mean"]["fingerprint"]["parameter:low"] == "10"
     assert "folder of proposal 1234 is not known" in errors(attempt)["kind"]
 
 
