@@ -1,16 +1,40 @@
-"""A program that the daemon asks something: run to its end, with its output kept."""
+"""A program that the daemon asks something: run to its end, with its answer and its output."""
 
 import asyncio
+import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ctxlib import processes
 
 
-async def run(command: Sequence[str], cwd: Path, timeout: float) -> tuple[int, str]:
+async def ask(
+    command: Callable[[str], Sequence[str]], cwd: Path, timeout: float
+) -> tuple[Any | None, int, str]:
+    """The JSON that `command(path)` writes to the file `path`, None if it writes none.
+
+    Beside it the program's exit code and the end of its output. Raises TimeoutError after killing
+    it. The file is in memory, so that nothing is left of it whoever is killed.
+    """
+    answer = os.memfd_create("runtable-answer")
+    try:
+        code, output = await _run(command(f"/dev/fd/{answer}"), cwd, timeout, pass_fds=(answer,))
+        os.lseek(answer, 0, os.SEEK_SET)
+        with os.fdopen(answer, "rb", closefd=False) as file:
+            return json.load(file), code, output
+    except json.JSONDecodeError:
+        return None, code, output
+    finally:
+        os.close(answer)
+
+
+async def _run(
+    command: Sequence[str], cwd: Path, timeout: float, *, pass_fds: Sequence[int]
+) -> tuple[int, str]:
     """Exit code and the end of the output of `command`; raises TimeoutError after killing it."""
     environment = {**os.environ, "MPLBACKEND": "Agg"}
     environment.pop("PYTHONSAFEPATH", None)  # it would keep `-m` from looking into `cwd`
@@ -23,6 +47,7 @@ async def run(command: Sequence[str], cwd: Path, timeout: float) -> tuple[int, s
             cwd=cwd,
             env=environment,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         try:
             code = await asyncio.wait_for(process.wait(), timeout)

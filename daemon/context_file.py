@@ -1,20 +1,19 @@
 """The folder's context file: checked in its own Python whenever it changes, never loaded here."""
 
 import asyncio
-import json
-import tempfile
 from collections.abc import Awaitable, Callable
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
-from daemon.child import run
+from daemon.child import ask
 
 TIMEOUT = 300.0
 """Seconds that a context file's imports may take."""
 WATCH_SECONDS = 1.0
 RETRY_SECONDS = 30.0
 """After how long a file that could not be checked is tried again."""
+_MISSING = "missing"
 
 
 async def check(
@@ -25,19 +24,20 @@ async def check(
     `library` is where ctxlib is imported from. Returns {"variables": […], "problems": […]}, or
     {"broken": […]} when the file cannot be executed, or its process ends or hangs.
     """
-    with tempfile.TemporaryDirectory(prefix="runtable-check-") as scratch:
-        result = Path(scratch) / "result.json"
-        command = [python, "-m", "ctxlib.context", str(context), str(result)]
-        try:
-            code, output = await run(command, library, timeout)
-        except TimeoutError:
-            return _broken(f"{context.name} did not load within {timeout:g} s")
-        except OSError as error:
-            return _broken(f"{python} does not run ({error}): set context_python to a Python")
-        if not result.exists():
-            return _broken(f"loading {context.name} ended its process (exit code {code}): {output}")
-        loaded: dict[str, Any] = json.loads(result.read_text())
-        return loaded
+
+    def command(result: str) -> list[str]:
+        return [python, "-m", "ctxlib.context", str(context), result]
+
+    try:
+        answer, code, output = await ask(command, library, timeout)
+    except TimeoutError:
+        return _broken(f"{context.name} did not load within {timeout:g} s")
+    except OSError as error:
+        return _broken(f"{python} does not run ({error}): set context_python to a Python")
+    if answer is None:
+        return _broken(f"loading {context.name} ended its process (exit code {code}): {output}")
+    loaded: dict[str, Any] = answer
+    return loaded
 
 
 def _broken(message: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class ContextFile:
         Does not wait for the table, which another program may hold locked.
         """
         async with self._reading:
-            if self._signature is None or self._signature != self._now():
+            if self._signature is None or self._signature != await self._now():
                 await self._read()
         broken = self._known.get("broken")
         return {"ok": broken is None, "problems": broken or self._known["problems"]}
@@ -110,9 +110,9 @@ class ContextFile:
             await asyncio.sleep(pause)
 
     async def _read(self) -> None:
-        signature, self._signature = self._now(), None
+        signature, self._signature = await self._now(), None
         name = self._path.name
-        if not self._path.exists():
+        if signature == _MISSING:
             self._known = _broken(f"{name} is missing in {self._path.parent}")
         else:
             self._known = await check(self._path, self._library(), self._python())
@@ -137,9 +137,9 @@ class ContextFile:
                 if self._unregistered is variables:
                     self._unregistered = None
 
-    def _now(self) -> object:
+    async def _now(self) -> object:
         try:
-            stat = self._path.stat()
+            stat = await asyncio.to_thread(self._path.stat)
         except FileNotFoundError:
-            return "missing"
+            return _MISSING
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino, self._python())

@@ -1,10 +1,9 @@
 """The Python that runs the context file: whether it has what that needs, asked of itself."""
 
 import json
-import tempfile
 from pathlib import Path
 
-from daemon.child import run
+from daemon.child import ask
 
 TIMEOUT = 120.0
 """Seconds that starting it and importing its libraries may take, on a slow filesystem."""
@@ -65,23 +64,23 @@ async def check_python(python: str, library: Path, source: str) -> str | None:
     """
     if not Path(python).is_file():
         return f"there is no file {python}; give the path of a `python` executable"
-    with tempfile.TemporaryDirectory(prefix="runtable-python-") as scratch:
-        result = Path(scratch) / "result.json"
-        least = {**LEAST, **LEAST_BY_SOURCE.get(source, {})}
-        question = [str(result), str(library), source, LEAST_PYTHON, least]
-        command = [python, "-c", _ASK, json.dumps(question)]
-        try:
-            code, output = await run(command, Path(scratch), TIMEOUT)
-        except TimeoutError:
-            return f"{python} does not run: no end within {TIMEOUT:g} s"
-        except OSError as error:
-            return (
-                f"{python} does not run: {error.strerror}; give the path of a `python` executable"
-            )
-        if code or not result.exists():
-            last = output.splitlines()[-1] if output else "it is no Python"
-            return f"{python} does not run as a Python does (exit code {code}): {last}"
-        trouble, lacking = json.loads(result.read_text())
+    least = {**LEAST, **LEAST_BY_SOURCE.get(source, {})}
+
+    def command(result: str) -> list[str]:
+        question = [result, str(library), source, LEAST_PYTHON, least]
+        return [python, "-c", _ASK, json.dumps(question)]
+
+    try:
+        # In a folder without modules that would be taken for those of the Python.
+        answer, code, output = await ask(command, Path("/"), TIMEOUT)
+    except TimeoutError:
+        return f"{python} does not run: no end within {TIMEOUT:g} s"
+    except OSError as error:
+        return f"{python} does not run: {error.strerror}; give the path of a `python` executable"
+    if code or answer is None:
+        last = output.splitlines()[-1] if output else "it is no Python"
+        return f"{python} does not run as a Python does (exit code {code}): {last}"
+    trouble, lacking = answer
     if not trouble:
         return None
     mend = f"; {python} -m pip install -U {' '.join(lacking)} mends that" if lacking else ""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sqlite3
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,17 @@ async def test_what_an_import_has_started_ends_with_the_check(path, tmp_path, th
     assert ("did not load within 5 s" in str(answer)) == bool(then)
     found = processes.read(int((tmp_path / "pid").read_text()))
     assert found is None or found.zombie
+
+
+async def test_a_check_that_is_killed_leaves_nothing_behind(tmp_path, path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    path.write_text("import os, time\nopen('begun', 'w').close()\ntime.sleep(1000)\n")
+    checking = asyncio.create_task(check(path, LIBRARY, sys.executable))
+    async with asyncio.timeout(20):
+        while not (tmp_path / "begun").exists():
+            await asyncio.sleep(0.01)
+    assert list(scratch.iterdir()) == []
+    checking.cancel()
+    await asyncio.wait([checking])
