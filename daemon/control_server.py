@@ -37,7 +37,10 @@ class ControlServer:
         self._endpoint: Endpoint | None = None
 
     async def start(self, mode: int = 0o600) -> None:
-        """Bind to a free port of loopback and publish the endpoint with file permissions `mode`."""
+        """Bind to a free port of loopback and publish the endpoint with file permissions `mode`.
+
+        From then on `receiving` is the task that hears requests: nobody is heard once it has ended.
+        """
         server_public, server_secret = zmq.curve_keypair()
         client_public, client_secret = zmq.curve_keypair()
         self._context = zmq.asyncio.Context()
@@ -61,7 +64,7 @@ class ControlServer:
             client_secret.decode(),
         )
         self._endpoint.publish(self._folder, mode)
-        self._spawn(self._receive())
+        self.receiving = self._spawn(self._receive())
 
     async def close(self) -> None:
         """Stop answering, end what is under way and take the endpoint back."""
@@ -77,10 +80,11 @@ class ControlServer:
         self._context.term()
         self._endpoint = None
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _receive(self) -> None:
         while True:

@@ -1,9 +1,52 @@
 """Where the data of the proposal are that a database folder belongs to."""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from ctxlib.places import proposals_named
+
+LOOK_SECONDS = 5.0
+"""How often to look for a proposal's folder that was not there."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Where was what was asked for, and until when that counts if it was nowhere."""
+
+    asked: tuple[int | None, str | None]
+    path: Path | None
+    until: float
+
+
+class ProposalFolder:
+    """The proposal's folder, looked for again when it is another one's, or was not there."""
+
+    def __init__(
+        self,
+        folder: Path,
+        asked: Callable[[], tuple[int | None, str | None]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`folder` is the database's; `asked` gives the settings proposal and proposal_path."""
+        self._folder = folder
+        self._asked = asked
+        self._clock = clock
+        self._last: _Look | None = None
+
+    def path(self) -> Path | None:
+        """The folder with raw/ and proc/; None when it is not known, or not there yet.
+
+        This may look through a whole data root, so call it in a thread.
+        """
+        now, asked, last = self._clock(), self._asked(), self._last
+        if last is None or last.asked != asked or (last.path is None and now >= last.until):
+            path = proposal_path(self._folder, *asked)
+            self._last = last = _Look(asked, path, now + LOOK_SECONDS)
+        return last.path
 
 
 def proposal_path(folder: Path, proposal: int | None, configured: str | None) -> Path | None:

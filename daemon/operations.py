@@ -56,7 +56,7 @@ class Operations:
     async def status(self) -> dict[str, Any]:
         """Who serves the folder, what goes on in it, and what stands in the way."""
         service = self._service
-        root = service.proposal_path
+        root = await service.proposal_path()
         return {
             "daemon": service.identity,
             "folder": str(service.folder),
@@ -127,8 +127,9 @@ class Operations:
         in_table = {row.run for row in await service.table.runs() if row.proposal == proposal}
         wanted = sorted({*on_disk, *in_table}) if runs == "all" else [int(run) for run in runs]
         chosen = wanted if mock else [run for run in wanted if run in on_disk]
-        reason = f"no data in {service.proposal_path}"
-        if service.proposal_path is None:
+        root = await service.proposal_path()
+        reason = f"no data in {root}"
+        if root is None:
             reason = f"proposal {proposal} has no folder; set it with `db-config proposal_path`"
         works = [
             Work(

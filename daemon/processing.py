@@ -12,7 +12,7 @@ from ctxlib.journal import Entry
 from ctxlib.memory import parse_memory
 from daemon.events import MigrationEvent
 from daemon.jobs.job import Job
-from daemon.locate import proposal_path
+from daemon.locate import ProposalFolder
 from daemon.settings import Settings
 from daemon.store.combiner import Combiner
 from daemon.store.ingest import Ingest
@@ -37,14 +37,11 @@ class Processing:
         self._ingest = Ingest(table)
         self._combiner = Combiner()
         self._pictures = Pictures(table)
-        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._said_local = False
-
-    @property
-    def proposal_path(self) -> Path | None:
-        """The folder with raw/ and proc/; None when it is not known."""
-        settings = self._settings()
-        return proposal_path(self._folder, settings.proposal, settings.proposal_path)
+        self.proposal = ProposalFolder(
+            folder, lambda: (settings().proposal, settings().proposal_path)
+        )
 
     def python(self) -> str:
         """The Python that runs the context file."""
@@ -52,15 +49,18 @@ class Processing:
 
     async def close(self) -> None:
         """End the helping processes, after what they are at."""
-        for task in self._tasks.values():
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._combiner.close()
         await self._pictures.close()
 
     def request(self, job: Job) -> dict[str, Any]:
-        """The content of job.json: all that a runner, here or elsewhere, has to know."""
-        settings, root = self._settings(), self.proposal_path
+        """The content of job.json: all that a runner, here or elsewhere, has to know.
+
+        This reads the context file, so call it in a thread.
+        """
+        settings, root = self._settings(), self.proposal.path()
         if job.cluster and not self._said_local:
             self._said_local = True
             self._log.info("cluster variables run on this machine, each run's after its others")
@@ -107,7 +107,7 @@ class Processing:
 
         Returns the variables whose results did not survive. Raises what `Combiner.combine` does.
         """
-        await self._pictures.complete(self.request(job))
+        await self._pictures.complete({"id": job.id, "proposal": job.proposal, "run": job.run})
         began = await self._table.start_time(job.proposal, job.run)
         target = self._run_file(job.proposal, job.run)
         combined = await self._combiner.combine(self._folder / "jobs" / job.id, target, began)
@@ -130,7 +130,7 @@ class Processing:
             self._begin(f"file of run {run}", self._combiner.publish_empty(target, began or now))
 
     def _oldest_file(self, run: int) -> float | None:
-        root, pattern = self.proposal_path, self._settings().runs
+        root, pattern = self.proposal.path(), self._settings().runs
         for data in pattern.kinds:
             try:
                 files = [] if root is None else list((root / pattern.folder(data, run)).iterdir())
@@ -146,13 +146,12 @@ class Processing:
         """Do something beside the jobs; trouble with it only goes to the log."""
 
         def ended(task: asyncio.Task[Any]) -> None:
-            if self._tasks.get(name) is task:
-                del self._tasks[name]
+            self._tasks.discard(task)
             if not task.cancelled() and task.exception() is not None:
                 self._log.error("%s: %s", name, task.exception())
 
         task = asyncio.create_task(work)
-        self._tasks[name] = task
+        self._tasks.add(task)
         task.add_done_callback(ended)
 
 

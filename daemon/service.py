@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from daemon.events.filesystem_source import FilesystemSource
 from daemon.events.inbox import Inbox
 from daemon.filesystem import is_network
 from daemon.jobs.job import Job, Selection, Work
+from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.scheduler import Scheduler
 from daemon.jobs.tables import MIGRATIONS
 from daemon.library import install
+from daemon.locate import LOOK_SECONDS
 from daemon.lock import Holder
 from daemon.operations import Operations
 from daemon.processing import Processing
@@ -111,10 +114,8 @@ class Service:
             log=LOG.warning,
         )
         self._manager = ByBackend({"local": local, "sequential": SequentialManager()})
-        self.scheduler = Scheduler(
-            self.queue,
-            self.inbox,
-            self._manager,
+        outside = Outside(
+            manager=self._manager,
             folder=self.folder,
             settings=lambda: self.settings,
             request=self.processing.request,
@@ -127,6 +128,7 @@ class Service:
             free_memory=lambda: psutil.virtual_memory().available,
             log=LOG,
         )
+        self.scheduler = Scheduler(self.queue, self.inbox, outside)
         await self.scheduler.start()
         self._control = ControlServer(self.folder, self.operations.handlers, log=LOG)
         await self._control.start(ENDPOINT_MODES[self.settings.share_with])
@@ -142,7 +144,7 @@ class Service:
     async def _watch_runs(self) -> None:
         """Watch the proposal's runs; those of another one when the settings say so."""
         while True:
-            where = self._where()
+            where = await self._where()
             watching = asyncio.create_task(self._watch(*where))
             changed = asyncio.create_task(self._until_elsewhere(where))
             try:
@@ -153,8 +155,8 @@ class Service:
                 await _cancel([watching, changed])
                 self._source = None
 
-    def _where(self) -> tuple[Path | None, int | None, RunPattern]:
-        return self.proposal_path, self.settings.proposal, self.settings.runs
+    async def _where(self) -> tuple[Path | None, int | None, RunPattern]:
+        return await self.proposal_path(), self.settings.proposal, self.settings.runs
 
     async def _watch(self, root: Path | None, proposal: int | None, pattern: RunPattern) -> None:
         if root is None or proposal is None:
@@ -177,17 +179,21 @@ class Service:
         await self._source.run()
 
     async def _until_elsewhere(self, where: tuple[Path | None, int | None, RunPattern]) -> None:
-        while self._where() == where:
+        # A folder that is not there yet may appear, and nothing would tell.
+        pause = LOOK_SECONDS if where[0] is None else None
+        while True:
             self._settings_changed.clear()
-            await self._settings_changed.wait()
+            if await self._where() != where:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._settings_changed.wait(), pause)
 
     async def until(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; what ends one of the parts ends the service with its exception."""
         stopping = asyncio.create_task(stop.wait())
+        parts = [*self._tasks, *([self._control.receiving] if self._at_work else [])]
         try:
-            done, _ = await asyncio.wait(
-                [stopping, *self._tasks], return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
         for task in done - {stopping}:
@@ -207,14 +213,13 @@ class Service:
 
     # What is asked of it
 
-    @property
-    def proposal_path(self) -> Path | None:
+    async def proposal_path(self) -> Path | None:
         """The folder with raw/ and proc/; None when it is not known."""
-        return self.processing.proposal_path
+        return await asyncio.to_thread(self.processing.proposal.path)
 
     async def runs_on_disk(self) -> dict[int, Selection]:
         """The runs that have data, and of which kind."""
-        root = self.proposal_path
+        root = await self.proposal_path()
         if root is None:
             return {}
         kinds: dict[int, set[Data]] = {}

@@ -73,7 +73,7 @@ async def _make_tables(
     try:
         for key, value in settings.items():
             await service.table.set_setting(key, value)
-        root = service.proposal_path
+        root = await service.proposal_path()
         if root is None or not mark_runs:
             return 0
         return await service.inbox.mark_seen(

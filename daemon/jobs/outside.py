@@ -1,6 +1,7 @@
-"""What the scheduler's parts need from the rest of the service, as callables."""
+"""What the scheduler's parts need from the rest of the service, and what it is told."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,22 @@ Update = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outside:
-    """Everything around the scheduler; see `Scheduler` for what each of them does."""
+    """Everything around the scheduler.
+
+    `folder` is the database folder, with `jobs/` in it.
+    `request(job)` gives the content of job.json; it is called in a thread.
+    `apply(request, entries)` brings journal lines into the table, idempotently, and returns
+    the updates to publish.
+    `combine(job)` brings the results of an ended job into the run file, idempotently, and
+    returns the names of variables that have to be computed again.
+    `arrived(event)` makes the run's row and file before an event becomes a job.
+    `explain(proposal, run, text)` puts into the run's row why nothing comes of it, for what
+    journals do not tell: a context that cannot be executed, attempts that are used up.
+    `publish(update)` is told of every change; see `Job.update`. A job's end is told when its
+    results are in the run file, and after the job that follows from it.
+    `revoke(attempt)` claims an attempt for nobody; False when somebody was faster.
+    `free_memory()` is in bytes, `now()` in seconds since the epoch.
+    """
 
     manager: Manager
     folder: Path
@@ -30,8 +46,8 @@ class Outside:
     publish: Callable[[Update], None]
     revoke: Callable[[Path], bool]
     free_memory: Callable[[], int]
-    now: Callable[[], float]
     log: logging.Logger
+    now: Callable[[], float] = time.time
 
     def job_folder(self, job_id: str) -> Path:
         """The folder of a job."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from ctxlib import claim
 from daemon.jobs import folder
@@ -56,10 +57,7 @@ class Recovery:
                 return
             await self._queue.give_back(job, NEVER_BEGAN, ran=False)
             return
-        request = await asyncio.to_thread(folder.read_request, job_folder)
-        if request is None:
-            request = json.loads(json.dumps(self._outside.request(job)))
-            await asyncio.to_thread(folder.write_request, job_folder, request)
+        request = await asyncio.to_thread(self._request, job)
         handle, offsets = await self._queue.progress(job)
         follower = Follower(
             *(job, attempt, request, handle or str(attempt)),
@@ -69,6 +67,15 @@ class Recovery:
         )
         self._outside.log.info("%s: taking up attempt %d again", job.name, job.attempt)
         self._begun(follower)
+
+    def _request(self, job: Job) -> dict[str, Any]:
+        """In a thread: the content of job.json, which is written anew when it is not whole."""
+        job_folder = self._outside.job_folder(job.id)
+        request = folder.read_request(job_folder)
+        if request is None:
+            request = json.loads(json.dumps(self._outside.request(job)))
+            folder.write_request(job_folder, request)
+        return request
 
     def _never_began(self, attempt: Path) -> bool:
         """In a thread: see to it that an attempt without a claim can never begin."""

@@ -1,29 +1,22 @@
 """Gets jobs done: the parts of this room put together, and what becomes of each attempt."""
 
 import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from ctxlib.journal import Entry
-from daemon.backends import Manager
-from daemon.events import MigrationEvent
 from daemon.events.inbox import Inbox
 from daemon.jobs.dispatcher import Dispatcher
 from daemon.jobs.finisher import Finisher
 from daemon.jobs.follower import Follower, Outcome
 from daemon.jobs.intake import Intake
 from daemon.jobs.job import SUBMISSION, Job, Work
-from daemon.jobs.outside import Outside, Update
+from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue, cluster_id
 from daemon.jobs.recovery import Recovery
 from daemon.jobs.states import TERMINAL, Refused, State
 from daemon.jobs.submitted import Submitted
 from daemon.jobs.trouble import insist
-from daemon.settings import Settings
 
 STOPPED_BY_OTHERS = "it was stopped, but not by this daemon"
 LAST_SECONDS = 5.0
@@ -40,55 +33,14 @@ class Scheduler:
         self,
         queue: Queue,
         inbox: Inbox,
-        manager: Manager,
+        outside: Outside,
         *,
-        folder: Path,
-        settings: Callable[[], Settings],
-        request: Callable[[Job], Mapping[str, Any]],
-        apply: Callable[[Mapping[str, Any], Sequence[Entry]], Awaitable[Sequence[Update]]],
-        combine: Callable[[Job], Awaitable[Sequence[str]]],
-        arrived: Callable[[MigrationEvent], Awaitable[None]],
-        explain: Callable[[int, int, str], Awaitable[None]],
-        publish: Callable[[Update], None],
-        revoke: Callable[[Path], bool],
-        free_memory: Callable[[], int],
-        log: logging.Logger,
-        now: Callable[[], float] = time.time,
         poll_seconds: float = 1.0,
     ) -> None:
-        """Put the parts together.
-
-        `folder` is the database folder, with `jobs/` in it.
-        `request(job)` gives the content of job.json.
-        `apply(request, entries)` brings journal lines into the table, idempotently, and returns
-        the updates to publish.
-        `combine(job)` brings the results of an ended job into the run file, idempotently, and
-        returns the names of variables that have to be computed again.
-        `arrived(event)` makes the run's row and file before an event becomes a job.
-        `explain(proposal, run, text)` puts into the run's row why nothing comes of it, for what
-        journals do not tell: a context that cannot be executed, attempts that are used up.
-        `publish(update)` is told of every change; see `Job.update`. A job's end is told when its
-        results are in the run file, and after the job that follows from it.
-        `revoke(attempt)` claims an attempt for nobody; False when somebody was faster.
-        `free_memory()` is in bytes; `poll_seconds` is how often the manager is asked.
-        """
+        """Put the parts together; `poll_seconds` is how often the manager is asked."""
         self._queue = queue
+        self._outside = outside
         self._poll_seconds = poll_seconds
-        self._outside = Outside(
-            manager=manager,
-            folder=folder,
-            settings=settings,
-            request=request,
-            apply=apply,
-            combine=combine,
-            arrived=arrived,
-            explain=explain,
-            publish=publish,
-            revoke=revoke,
-            free_memory=free_memory,
-            now=now,
-            log=log,
-        )
         self._followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
         self._busy = asyncio.Event()
         self._finisher = Finisher(queue, self._outside, queued=self.reconsider)

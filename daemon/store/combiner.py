@@ -3,6 +3,7 @@
 A run file can make the HDF5 library crash; in a process of its own that costs one job's file.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Combiner:
 
     async def publish_empty(self, target: Path, start_time: float | None) -> None:
         """Make a run file without results if there is none: readers want one for each row."""
-        if not target.exists():
+        if not await asyncio.to_thread(target.exists):
             await self.combine(None, target, start_time)
 
     async def close(self) -> None:

@@ -58,19 +58,16 @@ class Pictures:
 
     async def _picture(self, name: str, fragment: Path) -> bytes | None:
         picture = picture_beside(fragment)
-        if picture.exists():
-            return picture.read_bytes()
-        if self._unavailable or not fragment.exists():
-            return None
+        drawn = await asyncio.to_thread(_content, picture)
+        if drawn is not None or self._unavailable or not await asyncio.to_thread(fragment.exists):
+            return drawn
         try:
             answer = await self._worker.ask({"path": str(fragment), "name": name})
         except WorkerDied as death:
             answer = {"error": f"the drawing process {death}, twice"}
         if "png" in answer:
             png = b64decode(answer["png"])
-            new = picture.with_suffix(".new")
-            new.write_bytes(png)
-            new.replace(picture)
+            await asyncio.to_thread(_write, picture, png)
             return png
         if "unavailable" in answer:
             self._unavailable = True
@@ -78,3 +75,14 @@ class Pictures:
         else:
             log.warning("the figure of %s cannot be drawn: %s", name, answer["error"])
         return None
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(path)

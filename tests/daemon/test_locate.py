@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ctxlib.places import NotFoundError, find_folder
-from daemon.locate import proposal_path
+from daemon.locate import ProposalFolder, proposal_path
 
 
 @pytest.fixture
@@ -50,3 +50,22 @@ def test_any_folder_with_raw_beside_usr_is_a_proposal(tmp_path: Path) -> None:
     assert (
         proposal_path(tmp_path / "beamtime/usr/Shared/amore", None, None) == tmp_path / "beamtime"
     )
+
+
+def test_a_proposal_is_looked_for_now_and_then_until_it_is_found(root: Path) -> None:
+    asked: list[tuple[int | None, str | None]] = [(99, None)]
+    now = [0.0]
+    folder = ProposalFolder(Path("/nowhere"), lambda: asked[0], clock=lambda: now[0])
+    assert folder.path() is None
+    later = root / "SPB/202601/p000099"
+    later.mkdir()
+    assert folder.path() is None
+    now[0] += 60
+    assert folder.path() == later
+    later.rmdir()
+    now[0] += 60
+    assert folder.path() == later
+    asked[0] = (1234, None)
+    assert folder.path() == root / "SPB/202601/p001234"
+    asked[0] = (1234, "/data/here")
+    assert folder.path() == Path("/data/here")

@@ -90,9 +90,12 @@ async def test_runs_without_data_are_skipped_and_named():
     async def runs():
         return [SimpleNamespace(proposal=1234, run=2), SimpleNamespace(proposal=7, run=9)]
 
+    async def proposal_path():
+        return "/p"
+
     service = SimpleNamespace(
         settings=SimpleNamespace(proposal=1234),
-        proposal_path="/p",
+        proposal_path=proposal_path,
         runs_on_disk=runs_on_disk,
         table=SimpleNamespace(runs=runs),
         submit=submit,

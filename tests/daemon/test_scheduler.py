@@ -17,6 +17,7 @@ from daemon.database import Database
 from daemon.events.inbox import Inbox
 from daemon.jobs import dispatcher, finisher, follower, scheduler, trouble
 from daemon.jobs.job import Work
+from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.scheduler import Scheduler
 from daemon.jobs.states import State, Who
@@ -125,10 +126,8 @@ class Bench:
         self.queue = Queue(
             self.db, log=LOG, now=lambda: self.time, new_id=lambda now: f"j{next(self.numbers)}"
         )
-        self.scheduler = Scheduler(
-            self.queue,
-            self.inbox,
-            self.manager,
+        outside = Outside(
+            manager=self.manager,
             folder=self.folder,
             settings=lambda: self.settings,
             request=self.request,
@@ -141,8 +140,8 @@ class Bench:
             free_memory=lambda: self.free,
             log=LOG,
             now=lambda: self.time,
-            poll_seconds=0.02,
         )
+        self.scheduler = Scheduler(self.queue, self.inbox, outside, poll_seconds=0.02)
         self.manager.wake = self.scheduler.wake
 
     async def start(self):
