@@ -101,17 +101,20 @@ def run(
     request = read_request(attempt_dir)
     # By this whoever tidies up knows the programs that variables start, in whatever session.
     os.environ[processes.ATTEMPT] = str(attempt_dir)
+    journal = JournalWriter(attempt_dir / file_name(n), wake)
+    work = _Run(request, attempt_dir, n, journal)
     if not terminal:
-        output.redirect(Path(request["log"]))
+        try:
+            output.redirect(Path(request["log"]))
+        except OSError as error:
+            work.refuse(f"the log {request['log']} cannot be written: {error.strerror}")
+            return 1
     output.write_by_line()
     # Says in the log which line of Python it was that crashed in C.
     faulthandler.enable(2)
     output.say(_header(request, attempt_dir, n))
-    limits.apply_inside(request["cpus"], request["memory"])
-    limits.reseed()
-    journal = JournalWriter(attempt_dir / file_name(n), wake)
     try:
-        return _Run(request, attempt_dir, n, journal).go(loaded)
+        return work.go(loaded)
     finally:
         output.flush()
 
@@ -127,9 +130,21 @@ class _Run:
     def go(self, loaded: Loaded | None) -> int:
         """Load, plan, open, evaluate; 1 when one of the first three did not work."""
         try:
+            return self._go(loaded)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run's row has to say it
+            self.refuse(
+                f"it could not be processed: {type(error).__name__}: {error}",
+                traceback=traceback.format_exc(),
+            )
+            return 1
+
+    def _go(self, loaded: Loaded | None) -> int:
+        limits.apply_inside(self.request["cpus"], self.request["memory"])
+        limits.reseed()
+        try:
             loaded = loaded or Loaded.of(load(Path(self.request["context"])))
         except ContextError as error:
-            self._refuse("the context file cannot be executed", error.problems)
+            self.refuse("the context file cannot be executed", error.problems)
             return 1
         self._write("begin", **_about_me(), context_sha256=loaded.sha256)
         try:
@@ -143,10 +158,10 @@ class _Run:
                 self._write("run", start_time=opened.start_time)
         except sources.RunUnavailable as error:
             self._write("run", start_time=error.start_time)
-            self._refuse(str(error))
+            self.refuse(str(error))
             return 1
         except KeyError as error:
-            self._refuse(str(error.args[0]))
+            self.refuse(str(error.args[0]))
             return 1
         # Requests that were written before there were parameters have none.
         params = loaded.graph.context.set_parameters(self.request.get("params", {}))
@@ -173,11 +188,14 @@ class _Run:
             output.say(f"the journal cannot be written, so this process ends: {error}")
             os._exit(EXIT_JOURNAL)
 
-    def _refuse(self, message: str, problems: list[Problem] | None = None) -> None:
+    def refuse(
+        self, message: str, problems: list[Problem] | None = None, traceback: str = ""
+    ) -> None:
+        """End the job with this reason, here and in its journal; `problems` are the context's."""
         lines = "".join(f"\n#   {problem}" for problem in problems or [])
-        output.say(f"nothing done: {message}{lines}")
+        output.say(f"nothing done: {message}{lines}\n{traceback}".rstrip())
         listed = [problem.to_json() for problem in problems or []]
-        self._write("error", message=message, traceback="", problems=listed)
+        self._write("error", message=message, traceback=traceback, problems=listed)
 
     def _plan(self, loaded: Loaded, data: str) -> list[Node]:
         """Choose the variables and say which; KeyError for a name that there is not."""

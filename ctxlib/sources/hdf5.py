@@ -131,10 +131,16 @@ def _data_files(folder: Path) -> list[Path]:
     """The HDF5 files in a folder and the folders below it."""
     return sorted(
         Path(where, name)
-        for where, _, names in os.walk(folder)
+        for where, _, names in os.walk(folder, onerror=_refuse_unless_gone)
         for name in names
         if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     )
+
+
+def _refuse_unless_gone(error: OSError) -> None:
+    # What of a run cannot be read would be missing without a word.
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _datasets(file: Any) -> list[str]:

@@ -35,6 +35,22 @@ def open_files():
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+def test_a_folder_in_a_run_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "raw/42/scan.nxs", counts=np.arange(5))
+    closed = tmp_path / "raw/42/deeper"
+    closed.mkdir()
+    scan = os.scandir
+
+    def refuse(path):  # the superuser, who may run the tests, is never refused
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(RunUnavailable, match=r"deeper cannot be read by \S+: Permission denied"):
+        opened(tmp_path)
+
+
 def test_datasets_are_found_in_whichever_file_has_them(tmp_path):
     write(tmp_path / "raw/42/scan.nxs", entry__data__counts=np.arange(5), entry__title="Test")
     write(tmp_path / "raw/42/deeper/camera.H5", entry__image=np.ones((2, 3)))

@@ -72,6 +72,25 @@ def late(run, array: "var#array"):
 """
 
 
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    attempt = make_job(tmp_path, context=CONTEXT)
+    (tmp_path / "process_logs").write_text("no folder")
+    run(attempt, check=False)
+    (error,) = entries(attempt)
+    assert error.kind == "error"
+    assert "process_logs/r1-p1234.out cannot be written" in error.fields["message"]
+
+
+def test_an_exception_outside_of_variables_is_said_in_words(tmp_path):
+    attempt = make_job(tmp_path, context=CONTEXT, inputs=["j0"])
+    (tmp_path / "jobs" / "j0" / "1" / "journal.1.jsonl").mkdir(parents=True)
+    run(attempt, check=False)
+    error = entries(attempt)[-1]
+    assert error.kind == "error"
+    assert "could not be processed: IsADirectoryError" in error.fields["message"]
+    assert "known_results" in error.fields["traceback"]
+
+
 def test_one_runner_does_the_whole_job(tmp_path):
     attempt = make_job(tmp_path, context=CONTEXT)
     run(attempt)

@@ -1,6 +1,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_an_empty_run_is_named(proposal):
     (proposal / "raw" / "r0001" / "notes.txt").write_text("")
     with pytest.raises(RunUnavailable, match=r"raw/r0001 has no data files \(\*\.h5\)"):
         sources.open_run(request(proposal))
+
+
+@pytest.mark.parametrize("data", ["raw", "all"])
+def test_a_folder_that_may_not_be_read_is_named(proposal, monkeypatch, data):
+    folder = proposal / ("raw" if data == "raw" else "proc") / "r0001"
+    folder.mkdir()
+    listed = Path.iterdir
+
+    def refuse(path):  # the superuser, who may run the tests, is never refused
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    asked = sources.available_data if data == "all" else sources.open_run
+    with pytest.raises(RunUnavailable, match=r"/r0001 cannot be read by \S+: Permission denied"):
+        asked(request(proposal, data))
 
 
 def test_a_truncated_file_is_named(example_proposal, proposal, capfd):
