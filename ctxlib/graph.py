@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -12,6 +12,7 @@ from ctxlib.arguments import Argument
 from ctxlib.components import components, cycle_through
 from ctxlib.errors import Problem, nearest
 from ctxlib.parameter import Parameter
+from ctxlib.selection import Choice, Selection
 from ctxlib.variable import Variable
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ class Node:
         """The names of the parameters that reach it, by its arguments or its group's fields."""
         named = (a.target for a in self.variable.arguments if a.kind == "param")
         return tuple(dict.fromkeys((*self.variable.fields, *named)))
+
+    def as_choice(self) -> Choice:
+        """Give it as what a job can choose."""
+        transient = self.variable.transient
+        needs = self.dependencies if self.problem is None else ()
+        return Choice(self.name, self.title, self.data, self.cluster, transient, needs)
 
     def describe(self) -> dict[str, object]:
         """Give what the daemon needs to know of it, as JSON."""
@@ -129,45 +136,13 @@ class Graph:
         `cluster` only what belongs into a cluster job is given, and the transient results that it
         needs again; without it, only what does not. Raises KeyError for an unknown name.
         """
-        for name in variables or ():
-            if name not in self.nodes:
-                mend = nearest(name, self.nodes) or "see the names with read-context"
-                raise KeyError(f"there is no variable {name!r} ({mend})")
-        texts = [text.casefold() for text in match]
-        chosen = [
-            node.name
-            for node in self.nodes.values()
-            if data in (node.data, "all")
-            and (
-                (variables is None and not texts)
-                or node.name in (variables or ())
-                or any(text in node.title.casefold() for text in texts)
-            )
-        ]
-        needed = self._closure(chosen)
-        if cluster:
-            own = {name for name in needed if self.nodes[name].cluster}
-            needed = own | self._closure(own, transient_only=True)
-        else:
-            needed = {name for name in needed if not self.nodes[name].cluster}
+        chosen = self._selection.chosen(data, variables, match)
+        needed = self._selection.needed(chosen, cluster=cluster)
         return [self.nodes[name] for name in self.order if name in needed]
 
-    def _closure(self, names: Iterable[str], *, transient_only: bool = False) -> set[str]:
-        """Add what is needed, at any distance; if asked so, only transient ones and what they need.
-
-        What a node with a problem would need is not added: it is not computed.
-        """
-        closed, waiting = set(), list(names)
-        while waiting:
-            name = waiting.pop()
-            if name in closed:
-                continue
-            closed.add(name)
-            node = self.nodes[name]
-            for target in node.dependencies if node.problem is None else ():
-                if not transient_only or self.nodes[target].variable.transient:
-                    waiting.append(target)
-        return closed
+    @cached_property
+    def _selection(self) -> Selection:
+        return Selection(node.as_choice() for node in self.nodes.values())
 
     def _inputs(self, variable: Variable) -> tuple[Argument, ...]:
         inputs = []
