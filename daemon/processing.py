@@ -156,8 +156,8 @@ class Processing:
 
 
 def _sha256(path: Path) -> str | None:
-    """The digest of a file's content; None when it is not there."""
+    """The digest of a file's content; None when it cannot be read, which loading it explains."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except OSError:
         return None
