@@ -36,6 +36,7 @@ class _Look:
     key: str | None
     complete: bool = False
     trouble: str = ""
+    unreadable: bool = False
 
 
 class FilesystemSource:
@@ -71,6 +72,7 @@ class FilesystemSource:
         self._settler = Settler({})
         self._watches: dict[Data, Watch] = {}
         self._hints: set[tuple[Data, int]] = set()
+        self._unreadable: set[tuple[Data, int]] = set()
         self._hinted = asyncio.Event()
         self._remarked: set[tuple[object, ...]] = set()
         self._watching: asyncio.Task[list[Data]] | None = None
@@ -90,7 +92,7 @@ class FilesystemSource:
         """Watch until cancelled."""
         loop = asyncio.get_running_loop()
         self._settler = Settler(await self._last_keys(self._proposal))
-        scanned = -RESCAN_SECONDS
+        scanned = tried = -RESCAN_SECONDS
         try:
             while True:
                 began = self._clock()
@@ -100,6 +102,10 @@ class FilesystemSource:
                 if appeared or began - scanned >= RESCAN_SECONDS:
                     await self._scan()
                     scanned = began
+                if began - tried >= CHECK_SECONDS:
+                    self._hints |= await asyncio.to_thread(self._readable_again)
+                    self._unreadable -= self._hints
+                    tried = began
                 stored = await self._look_at_watched()
                 await self._pause(self._clock() - began if stored else RETRY_SECONDS)
         finally:
@@ -195,7 +201,8 @@ class FilesystemSource:
                 return _Look(None, trouble=self._why_nothing(folder))
             complete = bool(marker) and (folder / str(marker)).exists()
         except OSError as error:
-            return _Look(None, trouble=f"cannot be read: {error.strerror}")
+            trouble = f"cannot be read: {error.strerror}; waiting until it can"
+            return _Look(None, trouble=trouble, unreadable=True)
         return _Look(event_key(data, run, found), complete)
 
     def _why_nothing(self, folder: Path) -> str:
@@ -203,6 +210,11 @@ class FilesystemSource:
             return "has no files; waiting for them"
         # Where each run has a folder for both, its proc data may just not be there yet.
         return "" if self._pattern.nested else "is no folder (any more)"
+
+    def _readable_again(self) -> set[tuple[Data, int]]:
+        """In a thread: the runs that could not be read and now can, as nothing else tells."""
+        runs = sorted(self._unreadable)
+        return {(data, run) for data, run in runs if not self._look(data, run).unreadable}
 
     async def _look_at_watched(self) -> bool:
         """Look at all runs in which something happened; False when an event was not stored."""
@@ -215,6 +227,8 @@ class FilesystemSource:
             looks = await asyncio.to_thread(self._look_at, data, runs)
             for run, at, look in looks:
                 verdict = self._settler.observe((data, run), look.key, at, settle, look.complete)
+                if verdict is Verdict.EMPTY and look.unreadable:
+                    self._unreadable.add((data, run))
                 if verdict is Verdict.EMPTY and look.trouble:
                     folder = self._pattern.folder(data, run)
                     self._remark((data, run), "%s %s", folder, look.trouble)

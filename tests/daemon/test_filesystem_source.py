@@ -390,6 +390,23 @@ async def test_an_unreadable_run_does_not_stop_the_others(proposal, kept, caplog
         await eventually(lambda: "r0001 cannot be read: Permission denied" in caplog.text)
 
 
+async def test_a_run_that_becomes_readable_is_found_soon(proposal, kept, caplog, monkeypatch):
+    closed = True
+
+    def refuse(folder):
+        if closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return fingerprint(folder)
+
+    monkeypatch.setattr(filesystem_source, "fingerprint", refuse)
+    monkeypatch.setattr("daemon.events.settler.EMPTY_SECONDS", 0.1)
+    write(proposal / "raw/r0001/a.h5")
+    async with watching(proposal, kept):
+        await eventually(lambda: "r0001 cannot be read: Permission denied" in caplog.text)
+        closed = False
+        await eventually(lambda: kept.events == [("raw", 1)])
+
+
 async def test_an_event_that_cannot_be_stored_is_stored_later(proposal, kept, caplog):
     kept.failures = 2
     write(proposal / "raw/r0001/a.h5")
