@@ -8,14 +8,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ctxlib.arguments import Argument
+from ctxlib.column_names import is_name, is_taken
 from ctxlib.declared import Declared, declare
 from ctxlib.errors import Problem, nearest
 from ctxlib.group import declares_name, given_name, is_group, made_at, members, origin, properties
 from ctxlib.group_checks import class_problems, instance_problems, unclaimed
 from ctxlib.variable import Variable, parse_tags
-
-# Columns that every table has; a variable of this name would hide one of them.
-_TAKEN = ("proposal", "run", "start_time", "added_at", "comment", "processing_error")
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class _Collector:
     def _add(
         self, variable: Variable, name: str, attribute: str | None, place: _Place, owner: object
     ) -> None:
-        if not all(part.isidentifier() for part in name.split(".")):
+        if not is_name(name):
             # It would be a path in run files, and of files.
             message = f"{name!r} cannot be the name of a variable, which is left out"
             self.problems.append(Problem(message, variable.line, mend="use letters, digits and _"))
@@ -160,7 +158,7 @@ class _Collector:
             named.problems.append(
                 Problem("it has no function", mend="write @Variable(...) above a function")
             )
-        if name.lower() in _TAKEN:
+        if is_taken(name):
             named.problems.append(
                 Problem("every table has a column of this name", mend="choose another name")
             )
