@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+# Characters of an error that are kept; a printed array can be longer than any table bears.
+LONGEST_MESSAGE = 10_000
+LONGEST_TRACEBACK = 50_000
+
 
 class Skip(Exception):
     """Raised by a variable that has nothing to give for this run; its text is the reason."""
@@ -44,9 +48,9 @@ class Problem:
         return replace(self, message=message, line=None, source=None)
 
     def to_json(self) -> dict[str, object]:
-        """Give the problem as a JSON object."""
+        """Give the problem as a JSON object, its message shortened."""
         return {
-            "message": self.message,
+            "message": shortened(self.message),
             "line": self.line,
             "variable": self.variable,
             "mend": self.mend,
@@ -93,9 +97,22 @@ def error_text(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Give an exception as "ValueError: its text", whatever its own text does."""
-    name, text = type(error).__name__, error_text(error)
+    """Give an exception as "ValueError: its text", shortened, whatever its own text does."""
+    name, text = type(error).__name__, shortened(error_text(error))
     return f"{name}: {text}" if text else name
+
+
+def shortened(text: str, most: int = LONGEST_MESSAGE, *, whole_in: str = "") -> str:
+    """Give a text of more than `most` characters without its middle, and say so where that was.
+
+    `whole_in` names what has the whole text.
+    """
+    if len(text) <= most:
+        return text
+    where = f"; {whole_in} has them" if whole_in else ""
+    note = f"\n[... {len(text) - most} characters left out here{where} ...]\n"
+    head = most // 2
+    return text[:head] + note + text[len(text) - (most - head) :]
 
 
 def user_traceback(error: BaseException) -> str:

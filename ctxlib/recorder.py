@@ -10,9 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctxlib import files, limits, output, plain, reporting, summaries
-from ctxlib.errors import Skip, describe, error_text, user_traceback
+from ctxlib.errors import (
+    LONGEST_TRACEBACK,
+    Skip,
+    describe,
+    error_text,
+    shortened,
+    user_traceback,
+)
 from ctxlib.graph import Node
 from ctxlib.job_folder import FRAGMENTS
+
+_LOG = "the run's log"
 
 
 @dataclass
@@ -78,10 +87,14 @@ class JobRecorder:
         duration, _ = self._use()
         name, message = type(error).__name__, error_text(error)
         trace = "" if isinstance(error, Skip) else user_traceback(error)
+        kept = {
+            "message": shortened(message, whole_in=_LOG),
+            "traceback": shortened(trace, LONGEST_TRACEBACK, whole_in=_LOG),
+        }
         self.write(
             "failed",
             variable=node.name,
-            error={"type": name, "message": message, "traceback": trace},
+            error={"type": name, **kept},
             duration=duration,
             origin=self._origin(node),
         )

@@ -14,7 +14,14 @@ from typing import Any
 
 from ctxlib import claim, summaries
 from ctxlib.column_names import trouble_with
-from ctxlib.errors import Skip, UnsavableError, error_text, user_traceback
+from ctxlib.errors import (
+    LONGEST_TRACEBACK,
+    Skip,
+    UnsavableError,
+    error_text,
+    shortened,
+    user_traceback,
+)
 from ctxlib.job_folder import FRAGMENTS, REQUEST
 from ctxlib.journal import JournalWriter, file_name
 from ctxlib.places import SUBMITTED, find_folder
@@ -141,10 +148,11 @@ def _write_value(
 
 
 def _write_error(journal: JournalWriter, name: str, error: BaseException) -> None:
+    trace = "" if isinstance(error, Skip) else user_traceback(error)
     described = {
         "type": type(error).__name__,
-        "message": error_text(error),
-        "traceback": "" if isinstance(error, Skip) else user_traceback(error),
+        "message": shortened(error_text(error)),
+        "traceback": shortened(trace, LONGEST_TRACEBACK),
     }
     journal.write("failed", variable=name, error=described, duration=0.0)
 

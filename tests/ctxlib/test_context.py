@@ -375,3 +375,11 @@ def test_loading_imports_nothing_heavy_of_its_own(tmp_path):
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert run_python("-c", code, folder=tmp_path).stdout == "[]\n"
+
+
+def test_a_long_problem_is_shortened(tmp_path):
+    path = tmp_path / "context.py"
+    path.write_text("raise ValueError('x' * 1_000_000)\n")
+    with pytest.raises(ContextError) as caught:
+        load(path)
+    assert len(str(caught.value)) < 11_000

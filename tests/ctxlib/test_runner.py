@@ -322,6 +322,35 @@ def test_a_cluster_job_takes_the_results_of_its_inputs(tmp_path):
     assert entries(second, "plan")[0].fields["cluster"] == []
 
 
+LONG = """
+from damnit_ctx import Variable
+
+@Variable()
+def failing(run):
+    raise ValueError("begin" + "x" * 1_000_000 + "end")
+
+@Variable()
+def after(run, x: "var#failing"):
+    return x
+"""
+
+
+def test_long_errors_are_whole_in_the_log_alone(tmp_path):
+    attempt = make_job(tmp_path, context=LONG)
+    run(attempt)
+    first, second = (entry.fields["error"] for entry in entries(attempt, "failed"))
+    assert first["message"].startswith("beginxxx")
+    assert first["message"].endswith("xxxend")
+    assert "characters left out here; the run's log has them" in first["message"]
+    assert len(first["message"]) < 11_000
+    assert first["traceback"].startswith("Traceback")
+    assert len(first["traceback"]) < 51_000
+    assert len(second["message"]) < 11_000
+    log = Path(json.loads((attempt.parent / "job.json").read_text())["log"]).read_text()
+    assert "x" * 1_000_000 + "end" in log
+    assert len(log) < 2_100_000
+
+
 def test_unknown_names_are_refused_with_the_nearest(tmp_path):
     attempt = make_job(tmp_path, context=CONTEXT, variables=["numbr"])
     run(attempt, check=False)

@@ -94,6 +94,8 @@ def test_the_database_of_the_proposal(folder, monkeypatch):
     ("arguments", "message"),
     [
         ({"variables": {"start_time": 1}}, "start_time"),
+        ({"variables": {"Start_Time": 1}}, "every table"),
+        ({"variables": {"a²": 1}}, "use letters"),
         ({"variables": {"../x": 1}}, "use letters"),
         ({"variables": {"": 1}}, "use letters"),
         ({"variables": {"note": "x"}}, "people fill in"),
@@ -186,3 +188,11 @@ def test_killed_at_any_moment_it_leaves_all_or_nothing(folder):
         assert known_results([job]).value("n") == 3
         np.testing.assert_array_equal(known_results([job]).value("peak"), np.arange(50.0))
         assert known_results([job]).error("fit") == ("ValueError", "no peak")
+
+
+def test_long_errors_are_shortened(folder):
+    submit(1234, 7, {}, provenance="p", errors={"fit": ValueError("x" * 10**6)}, damnit_dir=folder)
+    (job,) = jobs(folder)
+    (failed,) = [e for e in JournalReader(job / "1").read() if e.kind == "failed"]
+    assert len(failed.fields["error"]["message"]) < 11_000
+    assert len(failed.fields["error"]["traceback"]) < 51_000
