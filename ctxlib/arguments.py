@@ -127,7 +127,7 @@ def _parse(parameter: inspect.Parameter) -> Argument | Problem | None:
         mend = nearest(f"{kind}#", [f"{known}#" for known in _KINDS])
         return Problem(message + "is not understood", mend=mend or f"use {_WORDS}")
     if not target:
-        return Problem(message + "names nothing behind the #")
+        return Problem(message + "names nothing behind the #", mend=f"as in {kind}#name")
     if kind in _FIELDS and target not in _FIELDS[kind]:
         mend = nearest(target, _FIELDS[kind]) or "there are " + ", ".join(_FIELDS[kind])
         return Problem(message + "does not exist", mend=mend)

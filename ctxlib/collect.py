@@ -186,7 +186,9 @@ class _Collector:
             paths = self._paths(owner)
             matches = [paths[p] for p in paths if fnmatchcase(p, argument.target)]
             matches = list(dict.fromkeys(match for match in matches if match != name))
-            found = tuple(matches) or Problem("nothing in this group matches")
+            found = tuple(matches) or Problem(
+                "nothing in this group matches", mend="see the names with read-context"
+            )
         else:
             found = self._follow(owner, argument.target)
         if isinstance(found, Problem):
@@ -203,7 +205,7 @@ class _Collector:
         for part in target.split("."):
             inside = members(self.linked(value)) if is_group(value) else {}
             if part not in inside:
-                mend = nearest(target, self._paths(owner))
+                mend = nearest(target, self._paths(owner)) or "see the names with read-context"
                 return Problem("there is no such variable in this group", mend=mend)
             value = inside[part]
             if value is None:

@@ -75,10 +75,11 @@ def _explain(error: BaseException, path: str) -> Problem:
     """Say what went wrong at the top level, with the last line of the file that was reached."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]
-    message, mend = describe(error), ""
+    message = describe(error)
     # The text of a SyntaxError says already where it is.
     if not isinstance(error, SyntaxError) and frames and frames[-1].filename != path:
         message += f" (raised in {frames[-1].filename}, line {frames[-1].lineno})"
+    mend = "correct the line"
     if isinstance(error, SystemExit):
         message, mend = f"the file ends the process ({message})", "take out the exit"
     elif isinstance(error, ModuleNotFoundError):
@@ -88,6 +89,7 @@ def _explain(error: BaseException, path: str) -> Problem:
 
 def main(context: str, result: str) -> None:
     """Load a context file and write what is in it to the JSON file `result`."""
+    from ctxlib.advice import advice
     from ctxlib.graph import Graph
 
     path, target = Path(context).absolute(), Path(result).absolute()
@@ -99,8 +101,10 @@ def main(context: str, result: str) -> None:
     except ContextError as error:
         answer = {"broken": [problem.to_json() for problem in error.problems]}
     else:
+        problems = [*graph.problems, *advice(graph.context)]
+        problems.sort(key=lambda problem: problem.line or 0)
         answer = {
-            "problems": [problem.to_json() for problem in graph.problems],
+            "problems": [problem.to_json() for problem in problems],
             "variables": graph.describe(),
             "parameters": graph.describe_parameters(),
         }

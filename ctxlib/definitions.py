@@ -16,7 +16,6 @@ from ctxlib.variable import Variable
 # What is proposed for a summary that NumPy does not have.
 _REDUCTIONS = ("mean", "median", "min", "max", "sum", "std", "var")
 _SUMMARIES = (*_REDUCTIONS, "ptp", *(f"nan{name}" for name in _REDUCTIONS))
-_SUMMARY_MEND = "use one such as 'mean' or 'nanmax'"
 
 
 @dataclass
@@ -135,16 +134,19 @@ def _title_problems(variables: Mapping[str, Variable], path: str) -> Iterator[Pr
 
 
 def _summary_problems(variables: Mapping[str, Variable], path: str) -> Iterator[Problem]:
-    asking = [variable for variable in variables.values() if variable.summary is not None]
-    if not asking:
-        return
+    for variable in variables.values():
+        problem = None if variable.summary is None else wrong_summary(variable.summary)
+        if problem is not None:
+            yield variable.locate(problem, path)
+
+
+def wrong_summary(name: str) -> Problem | None:
+    """Say it if a summary is not the name of a function of NumPy."""
     import numpy  # only where a summary asks for it: it is half of the time that loading takes
 
-    known = vars(numpy)
-    for variable in asking:
-        function = known.get(str(variable.summary))
-        if not callable(function) or isinstance(function, type):
-            message = f"summary={variable.summary!r} is not a function of NumPy"
-            mend = nearest(str(variable.summary), _SUMMARIES, otherwise=_SUMMARY_MEND)
-            problem = Problem(message, mend=mend, at="summary=")
-            yield variable.locate(problem, path)
+    function = vars(numpy).get(name)
+    if callable(function) and not isinstance(function, type):
+        return None
+    mend = nearest(name, _SUMMARIES, otherwise="use one such as 'mean' or 'nanmax'")
+    message = f"summary={name!r} is not a function of NumPy"
+    return Problem(message, mend=mend, at="summary=")

@@ -160,16 +160,17 @@ class Graph:
         target = argument.target
         if target in self.context.variables:
             return (target,)
+        mend = "see the names with read-context"
         if argument.is_glob:
             names = [
                 n for n in self.context.variables if fnmatchcase(n, target) and n != variable.name
             ]
             if names:
                 return tuple(names)
-            message, mend = "no variable matches", "see the names with read-context"
+            message = "no variable matches"
         else:
             others = [name for name in self.context.variables if name != variable.name]
-            message, mend = "there is no such variable", nearest(target, others)
+            message, mend = "there is no such variable", nearest(target, others) or mend
         message = f"argument {argument.name!r}: 'var#{target}': {message}"
         self._report(variable, message, mend, argument.name)
         return ()

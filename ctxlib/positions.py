@@ -51,13 +51,22 @@ def function_of(code: CodeType) -> Function | None:
     return _tree_of(code.co_filename).functions.get((code.co_firstlineno, code.co_name))
 
 
+def calls_in(path: str, name: str) -> list[ast.Call]:
+    """Give the calls of `name`, or of an attribute of this name, in a file."""
+    return _tree_of(path).calls.get(name, [])
+
+
 class _Tree:
     def __init__(self, tree: ast.AST) -> None:
         self.functions: dict[tuple[int, str], Function] = {}
         self.classes: list[ast.ClassDef] = []
+        self.calls: dict[str, list[ast.Call]] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 self.classes.append(node)
+            elif isinstance(node, ast.Call):
+                name = str(getattr(node.func, "attr", getattr(node.func, "id", "")))
+                self.calls.setdefault(name, []).append(node)
             elif isinstance(node, ast.Lambda):
                 self.functions[node.lineno, "<lambda>"] = node
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -85,7 +85,7 @@ def test_several_problems_of_a_variable_become_one_text():
 
 
 def test_no_name_is_nearest_to_itself():
-    assert graph_of(variable("fool", ["foo"])).problems[0].mend == ""
+    assert graph_of(variable("fool", ["foo"])).problems[0].mend == "see the names with read-context"
 
 
 SELECTABLE = (
