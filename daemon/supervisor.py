@@ -62,34 +62,41 @@ def render(folder: Path, settings: Settings, command: Sequence[str]) -> Path:
     """Write `folder`/supervisord.conf, whose program `damnit` runs `command`; return its path.
 
     Password and port of an earlier file are kept; a port that another program has taken since
-    is replaced. A supervisord that runs at an address which the settings no longer give is
-    stopped, as nothing could reach it with the new file. The file is readable by the owner and,
-    unless `share_with` is `owner`, by the folder's group. Raises SupervisorError when
-    `supervisor_host` is no address of this machine or `command` cannot be written into a file.
+    is replaced. A supervisord that runs with other words about itself, such as its address or
+    umask, is stopped with its daemon, as it reads them only when it starts. The file is readable
+    by the owner and, unless `share_with` is `owner`, by the folder's group. Raises SupervisorError
+    when `supervisor_host` is no address of this machine or `command` cannot be written into a file.
     """
     old = read_endpoint(folder)
     endpoint = _choose_endpoint(folder, old, settings.supervisor_host)
-    template = files("daemon").joinpath("supervisord.conf.in").read_text()
-    text = Template(template).substitute(
-        bind=f"{endpoint.host}:{endpoint.port}",
-        address=endpoint.address,
-        password=endpoint.password,
-        umask=f"{settings.umask:03o}",
-        command=_quote_command(command),
-        stop_seconds=int(settings.stop_grace) + _STOP_MARGIN,
-    )
-    if old and old.host != endpoint.host:
-        shutdown(folder)
+    text = _text(endpoint, settings, command)
     path = folder / CONFIGURATION
-    _write_private(path, text, mode=0o600 if settings.share_with == "owner" else 0o640)
+    if old and _about_itself(_read(path)) != _about_itself(text):
+        shutdown(folder, timeout=settings.stop_grace + 60.0)
+    _write_private(path, text, _mode(settings))
     return path
+
+
+def is_rendered(folder: Path, settings: Settings, command: Sequence[str]) -> bool:
+    """Whether the file is as `render` would write it, and what runs has nothing to take up."""
+    try:
+        mode = (folder / CONFIGURATION).stat().st_mode & 0o777
+    except FileNotFoundError:
+        return False
+    endpoint = read_endpoint(folder)
+    return (
+        endpoint is not None
+        and endpoint.host == settings.supervisor_host
+        and mode == _mode(settings)
+        and _read(folder / CONFIGURATION) == _text(endpoint, settings, command)
+    )
 
 
 def read_endpoint(folder: Path) -> Endpoint | None:
     """The address and password in `folder`/supervisord.conf; None without such a file."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
     try:
-        parser.read_string((folder / CONFIGURATION).read_text())
+        parser.read_string(_read(folder / CONFIGURATION))
         server = parser["inet_http_server"]
         host, _, port = server["port"].rpartition(":")
         return Endpoint(host, int(port), server["password"])
@@ -101,6 +108,13 @@ def is_running(folder: Path) -> bool:
     """Whether the supervisord of `folder` answers at its address, taking the folder's password."""
     endpoint = read_endpoint(folder)
     return endpoint is not None and _ask(endpoint, "getState") is not None
+
+
+def runs_as(folder: Path) -> int | None:
+    """The process that the daemon is under the supervisord of `folder`; None when it is not."""
+    endpoint = read_endpoint(folder)
+    answer = _ask(endpoint, "getProcessInfo", PROGRAM) if endpoint else None
+    return int(answer["pid"]) or None if answer else None
 
 
 def start(folder: Path, timeout: float = 30.0) -> None:
@@ -145,6 +159,32 @@ def shutdown(folder: Path, timeout: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+def _text(endpoint: Endpoint, settings: Settings, command: Sequence[str]) -> str:
+    template = files("daemon").joinpath("supervisord.conf.in").read_text(encoding="ascii")
+    return Template(template).substitute(
+        bind=f"{endpoint.host}:{endpoint.port}",
+        address=endpoint.address,
+        password=endpoint.password,
+        umask=f"{settings.umask:03o}",
+        command=_quote_command(command),
+        stop_seconds=int(settings.stop_grace) + _STOP_MARGIN,
+    )
+
+
+def _about_itself(text: str) -> str:
+    """What the file says of supervisord itself; `supervisorctl update` takes up only the rest."""
+    return text.partition("[program:")[0]
+
+
+def _mode(settings: Settings) -> int:
+    return 0o600 if settings.share_with == "owner" else 0o640
+
+
+def _read(path: Path) -> str:
+    """The file's text, in which paths are as Python has them under any locale."""
+    return os.fsdecode(path.read_bytes())
+
+
 def _choose_endpoint(folder: Path, old: Endpoint | None, host: str) -> Endpoint:
     password = old.password if old else secrets.token_hex(16)
     if old and old.host == host and (is_running(folder) or _is_free(host, old.port)):
@@ -185,12 +225,16 @@ def _write_private(path: Path, text: str, mode: int) -> None:
     """Replace `path` as a whole; at no moment can others read what they should not."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-    new.rename(path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(os.fsencode(text))
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        new.rename(path)
+    except BaseException:
+        new.unlink()
+        raise
 
 
 class _Transport(xmlrpc.client.Transport):
@@ -240,7 +284,14 @@ def _run(program: str, folder: Path, *words: str) -> None:
         *words,
     ]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder
+        command,
+        # Under an ASCII locale it could not read paths that have other letters.
+        env={**os.environ, "PYTHONUTF8": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+        cwd=folder,
     )
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()

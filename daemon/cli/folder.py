@@ -46,6 +46,13 @@ def program() -> str:
     return click.get_current_context().find_root().info_name or "runtable"
 
 
+def quote(path: Path) -> str:
+    """`path` as a shell takes it, for commands that people copy."""
+    import shlex
+
+    return shlex.quote(str(path))
+
+
 def existing_folder(directory: str | None) -> Path:
     """The folder that DIR names; an error when it is not there."""
     from ctxlib.places import NotFoundError, find_folder
@@ -56,7 +63,7 @@ def existing_folder(directory: str | None) -> Path:
         raise click.ClickException(str(error)) from error
     if not folder.is_dir():
         raise click.ClickException(
-            f"{folder} is no folder; `{program()} init {directory} --proposal N` makes one"
+            f"{folder} is no folder; `{program()} init {quote(folder)} --proposal N` makes one"
         )
     return folder
 

@@ -1,11 +1,16 @@
 """`runtable listen`: run the daemon of a folder, here or under Supervisor."""
 
+import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.folder import connect, database_folder, dir_argument, program
+from daemon.cli.folder import connect, database_folder, dir_argument, program, quote
+
+if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
+    from daemon.lock import Holder
 
 
 @click.command("listen")
@@ -13,7 +18,8 @@ from daemon.cli.folder import connect, database_folder, dir_argument, program
 @click.option(
     "--daemonize",
     is_flag=True,
-    help="Run the daemon under Supervisor, which starts it again when it dies.",
+    help="Run the daemon under Supervisor, which starts it again when it dies. Where it runs so "
+    "already, it is restarted if settings about Supervisor have changed.",
 )
 def command(directory: str | None, daemonize: bool) -> None:
     """Watch for new runs and process them.
@@ -43,20 +49,32 @@ def _daemonize(folder: Path) -> None:
     from daemon.settings import Settings
 
     with connect(folder) as service:
-        if service.daemon is not None:
+        daemon = service.daemon
+        if daemon is not None and not _is_supervised(folder, daemon):
             raise click.ClickException(
-                f"{folder} is served already, by {service.daemon}; "
-                f"see `{program()} status {folder}`"
+                f"{folder} is served already, by {daemon}; see `{program()} status {quote(folder)}`"
             )
         settings = Settings.from_rows(service.call("settings")["rows"])
     # -P: it runs in the folder, which is the user's and may have modules with names of ours.
     program_line = [sys.executable, "-P", "-m", "daemon.cli", "listen", str(folder)]
     try:
+        if daemon is not None and supervisor.is_rendered(folder, settings, program_line):
+            click.echo("The daemon runs under Supervisor already, with these settings.")
+            return
         configuration = supervisor.render(folder, settings, program_line)
         supervisor.start(folder)
     except supervisor.SupervisorError as error:
         raise click.ClickException(str(error)) from error
+    if daemon is not None:
+        click.echo("The daemon was restarted, as what Supervisor is told has changed.")
     click.echo(
-        f"The daemon runs under Supervisor. `supervisorctl -c {configuration} status` "
+        f"The daemon runs under Supervisor. `supervisorctl -c {quote(configuration)} status` "
         "shows it; restart and stop work likewise."
     )
+
+
+def _is_supervised(folder: Path, daemon: "Holder") -> bool:
+    """Whether the folder's Supervisor, on this machine, runs `daemon`."""
+    from daemon import supervisor
+
+    return daemon.host == socket.gethostname() and daemon.pid == supervisor.runs_as(folder)

@@ -9,7 +9,15 @@ from typing import Literal
 import pytest
 
 from daemon.settings import Settings
-from daemon.supervisor import Endpoint, SupervisorError, is_running, read_endpoint, render, shutdown
+from daemon.supervisor import (
+    Endpoint,
+    SupervisorError,
+    is_rendered,
+    is_running,
+    read_endpoint,
+    render,
+    shutdown,
+)
 
 COMMAND = ["/usr/bin/python3", "-m", "daemon.cli", "listen", "/data/p001234"]
 
@@ -112,6 +120,33 @@ def test_a_damaged_file_is_rendered_anew(tmp_path: Path) -> None:
     assert not is_running(tmp_path)
     render(tmp_path, Settings(), COMMAND)
     assert endpoint_of(tmp_path).port > 0
+
+
+def test_a_file_is_rendered_again_when_a_setting_about_it_has_changed(tmp_path: Path) -> None:
+    assert not is_rendered(tmp_path, Settings(), COMMAND)
+    render(tmp_path, Settings(), COMMAND)
+    assert is_rendered(tmp_path, Settings(), COMMAND)
+    assert is_rendered(tmp_path, Settings(noncluster_cpus=2), COMMAND)
+    for changed in (
+        Settings(stop_grace=20),
+        Settings(share_with="owner"),
+        Settings(share_with="all"),
+        Settings(supervisor_host="0.0.0.0"),
+    ):
+        assert not is_rendered(tmp_path, changed, COMMAND)
+    assert not is_rendered(tmp_path, Settings(), [*COMMAND, "more"])
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        render(tmp_path, Settings(), COMMAND)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ import pytest
 from helpers import wait_until
 
 from daemon.settings import Settings
-from daemon.supervisor import SupervisorError, is_running, read_endpoint, render, shutdown, start
+from daemon.supervisor import (
+    SupervisorError,
+    is_running,
+    read_endpoint,
+    render,
+    runs_as,
+    shutdown,
+    start,
+)
 
 pytestmark = pytest.mark.system
 
@@ -99,6 +107,19 @@ def test_only_loopback_listens(folder: Path) -> None:
     supervisor = psutil.Process(int((folder / "supervisord.pid").read_text()))
     listening = [c.laddr for c in supervisor.net_connections("inet") if c.status == "LISTEN"]
     assert [(a.ip, a.port) for a in listening] == [("127.0.0.1", endpoint.port)]
+
+
+def test_what_supervisord_reads_at_its_start_reaches_it(folder: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(folder)]
+    supervisor = (folder / "supervisord.pid").read_text()
+    before = runs_as(folder)
+    render(folder, Settings(share_with="owner"), command)
+    assert not is_running(folder)
+    start(folder)
+    assert (folder / "supervisord.pid").read_text() != supervisor
+    program = runs_as(folder)
+    assert program not in (None, before)
+    assert "Umask:\t0077" in Path(f"/proc/{program}/status").read_text()
 
 
 def test_starting_again_takes_up_what_changed(folder: Path) -> None:

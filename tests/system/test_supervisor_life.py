@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from beamtime import Beamtime
+from beamtime import RUNTABLE, Beamtime
 from helpers import wait_until
 from witness import HELD_UP, Witness, marked
 
 from daemon.lock import FolderLock
+from daemon.supervisor import shutdown
 
 pytestmark = pytest.mark.system
 
@@ -93,11 +94,37 @@ def test_a_killed_daemon_comes_back_and_finishes(supervised: Witness) -> None:
     assert int(control(supervised, "pid", "damnit")) != pid
 
 
-def test_daemonizing_again_says_that_it_is_served(supervised: Witness) -> None:
+def test_daemonizing_again_applies_what_has_changed(supervised: Witness) -> None:
     pid = control(supervised, "pid", "damnit").strip()
-    again = supervised.beamtime.run("listen", supervised.folder, "--daemonize", check=False)
-    assert again.returncode == 1
-    assert pid in again.stderr
+    again = supervised.beamtime.run("listen", supervised.folder, "--daemonize")
+    assert "runs under Supervisor already" in again.stdout
+    assert control(supervised, "pid", "damnit").strip() == pid
+
+    supervised.beamtime.run("db-config", "stop_grace", "7", "--in", supervised.folder)
+    again = supervised.beamtime.run("listen", supervised.folder, "--daemonize")
+    assert "was restarted" in again.stdout
+    assert control(supervised, "pid", "damnit").strip() != pid
+    assert "stopwaitsecs = 17" in (supervised.folder / "supervisord.conf").read_text()
+
+
+def test_a_locale_without_umlauts_is_no_hindrance(tmp_path: Path) -> None:
+    folder = tmp_path / "für Übung"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+
+    def run(*arguments: object) -> None:
+        command = [*RUNTABLE, *map(str, arguments)]
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+    run("init", folder, "--proposal", 1234)
+    try:
+        run("listen", folder, "--daemonize")
+        run("listen", folder, "--daemonize")
+        assert "listen '" + str(folder) in (folder / "supervisord.conf").read_text()
+    finally:
+        shutdown(folder)
 
 
 def test_files_are_for_the_owner_and_the_group(supervised: Witness) -> None:
