@@ -92,6 +92,12 @@ class ContextFile:
         }
 
     @property
+    def variables(self) -> list[dict[str, Any]] | None:
+        """What the file says of its variables; None when it cannot be executed."""
+        found: list[dict[str, Any]] | None = self._known.get("variables")
+        return found
+
+    @property
     def parameters(self) -> list[dict[str, Any]] | None:
         """What the file says of its parameters; None while it is not known, or broken."""
         found: list[dict[str, Any]] | None = self._known.get("parameters")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from daemon import parameters
+from daemon import chosen, parameters
 from daemon import settings as definitions
 from daemon.context_python import check_python
 from daemon.control import Handler, ServiceError
@@ -123,6 +123,7 @@ class Operations:
         service = self._service
         proposal = self._proposal()
         await self._check_params(params or {})
+        await self._check_chosen(variables or (), match)
         on_disk = await service.runs_on_disk()
         in_table = {row.run for row in await service.table.runs() if row.proposal == proposal}
         wanted = sorted({*on_disk, *in_table}) if runs == "all" else [int(run) for run in runs]
@@ -165,6 +166,20 @@ class Operations:
         await self._service.context.state()
         if (trouble := self._unknown(params)) is not None:
             raise ServiceError(trouble)
+
+    async def _check_chosen(self, names: Iterable[str], match: Iterable[str]) -> None:
+        """Refuse names and parts of titles that no variable has, as far as the file can be read."""
+        if not (names or match):
+            return
+        context = self._service.context
+        for look in (context.state, context.read):  # the second one sees changed modules too
+            await look()
+            if context.variables is None:
+                return
+            trouble = chosen.unknown(names, match, context.variables)
+            if trouble is None:
+                return
+        raise ServiceError(trouble)
 
     async def follow(self, jobs: list[str]) -> AsyncIterator[dict[str, Any]]:
         """What becomes of `jobs` and the jobs that follow from them, until all have ended."""

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from daemon.cli.folder import DATABASE, connect, database_folder, dir_argument, existing_folder
-from daemon.cli.output import plural
+from daemon.cli.output import plural, print_table
 
 
 @click.command("read-context")
@@ -21,8 +21,8 @@ from daemon.cli.output import plural
 def command(directory: str | None, check: Path | None) -> None:
     """Check context.py and put its variables into the table.
 
-    Every problem is listed with its line. Exits with 1 when the file cannot be executed at all;
-    a problem of one variable costs that variable and what depends on it.
+    Every problem is listed with its line, every variable with its title. Exits with 1 when the file
+    cannot be executed at all; a problem of one variable costs that variable and what depends on it.
     """
     if check is not None:
         _tell(check, _checked(check, existing_folder(directory)), "it cannot be executed")
@@ -63,5 +63,7 @@ def _tell(file: Path, found: dict[str, Any], broken: str) -> None:
         click.echo(f"{file}: {Problem.from_json(problem)}", err=True)
     if found["broken"]:
         raise click.ClickException(broken)
-    variables, problems = len(found["variables"]), len(found["problems"])
-    click.echo(f"{plural(variables, 'variable')}, {plural(problems, 'problem')}")
+    variables, problems = found["variables"], len(found["problems"])
+    if variables:
+        print_table(["variable", "title"], [[v["name"], v["title"]] for v in variables])
+    click.echo(f"{plural(len(variables), 'variable')}, {plural(problems, 'problem')}")
