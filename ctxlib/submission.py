@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import secrets
 import shutil
@@ -10,7 +11,7 @@ import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 from ctxlib import claim, summaries
 from ctxlib.column_names import trouble_with
@@ -43,24 +44,28 @@ def submit(
     `variables` are values by name: anything that a variable may return, a `Cell` for units, a
     summary or a colour. `errors` are exceptions by name, which show as those of variables do.
     `provenance` says in the table what made the results. The database is that of the proposal
-    unless `damnit_dir` names its folder. What was there of these variables is replaced.
+    unless `damnit_dir` names its folder. What was there of these variables is replaced; what is
+    submitted last holds.
 
     Returns the id of the job that was made of them, which is on disk then: all or, when this is
-    interrupted, nothing. Raises ValueError for names that cannot be and a proposal that is not the
-    database's, UnsavableError for a value that cannot be saved, FileNotFoundError and
-    NotFoundError for a database that is not there, and OSError.
+    interrupted, nothing. Raises TypeError for what is not of the kind that is asked for, ValueError
+    for names and numbers that cannot be and a proposal that is not the database's, UnsavableError
+    for a value that cannot be saved, FileNotFoundError and NotFoundError for a database that is not
+    there, and OSError.
     """
     folder = find_folder(str(proposal) if damnit_dir is None else damnit_dir)
+    proposal, run = _number("proposal", proposal), _number("run", run)
     failed = dict(errors or {})
-    _check(TableFile(folder / "runs.sqlite"), proposal, [*variables, *failed], provenance)
-    now = time.time()
-    job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
+    names = [*variables, *failed]
+    _check(TableFile(folder / "runs.sqlite"), proposal, names, provenance)
+    _check_errors(failed)
+    job_id = _new_id()
     request = {
         "id": job_id,
-        "proposal": int(proposal),
-        "run": int(run),
+        "proposal": proposal,
+        "run": run,
         "data": "all",
-        "variables": [*variables, *failed],
+        "variables": names,
         "provenance": provenance,
     }
     waiting = folder / SUBMITTED
@@ -81,8 +86,33 @@ def submit(
     return job_id
 
 
+def _number(what: str, given: object) -> int:
+    try:
+        number = operator.index(cast(SupportsIndex, given))
+    except TypeError:
+        raise TypeError(f"{what} is {given!r}: give a whole number") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{what} is {number}, which no {what} can be")
+    return number
+
+
+def _new_id() -> str:
+    """An id that comes after those that were made before, within a second too."""
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
+    return f"{moment}-{rest // 1000:05x}{secrets.token_hex(1)[0]}"
+
+
+def _check_errors(errors: Mapping[str, object]) -> None:
+    for name, error in errors.items():
+        if not isinstance(error, BaseException):
+            raise TypeError(f"the error of {name} is {error!r}: give an exception")
+
+
 def _check(table: TableFile, proposal: int, names: list[str], provenance: str) -> None:
-    if not provenance:
+    if not isinstance(provenance, str):
+        raise TypeError(f"provenance is {provenance!r}: give a text")
+    if not provenance.strip():
         raise ValueError("provenance is empty: give the name of what made these results")
     if not names:
         raise ValueError("there is nothing to submit: give variables or errors")
@@ -96,6 +126,8 @@ def _check(table: TableFile, proposal: int, names: list[str], provenance: str) -
         raise ValueError(f"{twice}: give a value or an error, not both")
     editable = {name for name, column in table.columns().items() if column.type is not None}
     for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is no name of a variable: give a text")
         trouble = trouble_with(name)
         if trouble is not None:
             raise ValueError(trouble)

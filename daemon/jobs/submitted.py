@@ -2,7 +2,9 @@
 
 A job is entered in the queue first and its folder moved to `jobs/` then, so that a daemon that is
 killed in between finds it in its old place, and goes on. From there it is followed like a job of
-our own whose end is already written. What cannot be one is set aside, with a dead letter.
+our own whose end is already written. Those of one run are taken in one after the other, in the
+order of their ids, so that what was submitted last holds. What cannot be a job is set aside, with a
+dead letter.
 """
 
 import asyncio
@@ -26,6 +28,8 @@ from daemon.jobs.trouble import insist
 
 LOOK_SECONDS = 1.0
 """How often to look for jobs that were submitted."""
+NEXT_SECONDS = 0.05
+"""How soon to look again while some wait for an earlier one of their run."""
 COPY_SECONDS = 5.0
 """How long a folder that is no job may still become one: somebody may be copying it."""
 LEFTOVER_SECONDS = 86400.0
@@ -53,25 +57,35 @@ class Submitted:
         self._begun = begun
         self._folder = outside.folder / SUBMITTED
         self._doubtful: dict[str, float] = {}
+        self._active: dict[str, tuple[int, int]] = {}
+        self._waiting: dict[str, tuple[int, int]] = {}
         self._unmovable: set[str] = set()
         self._told = ""
 
     async def recover(self) -> None:
         """Enter and move what is there, before jobs under way are taken up again: with these."""
         await asyncio.to_thread(self._remove_leftovers)
-        for name in await asyncio.to_thread(self._names):
+        for name in await self._look():
             await self._consider(name)
 
     async def run(self) -> None:
         """Take in jobs as they come, for ever."""
         while True:
-            names = await asyncio.to_thread(self._names)
-            self._doubtful = {n: since for n, since in self._doubtful.items() if n in names}
-            for name in names:
+            for name in await self._look():
                 job = await self._consider(name)
                 if job is not None:
                     await self._follow(job)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(min(NEXT_SECONDS, LOOK_SECONDS) if self._waiting else LOOK_SECONDS)
+
+    async def _look(self) -> list[str]:
+        """What is there, the earliest first; and which runs have one that is being taken in."""
+        names = await asyncio.to_thread(self._names)
+        self._doubtful = {n: since for n, since in self._doubtful.items() if n in names}
+        self._waiting = {n: run for n, run in self._waiting.items() if n in names}
+        if names:
+            active = await insist(self._queue.active, "reading the queue", self._outside.log)
+            self._active = {j.id: (j.proposal, j.run) for j in active if j.source == SUBMISSION}
+        return names
 
     def _names(self) -> list[str]:
         try:
@@ -95,8 +109,16 @@ class Submitted:
 
     async def _enter(self, name: str) -> Job | None:
         log, path = self._outside.log, self._folder / name
+        if self._waiting.get(name) in self._active.values():
+            return None
         proposal = self._outside.settings().proposal
         work, provenance = await asyncio.to_thread(check, path, proposal)
+        run = (work.proposal, work.run)
+        # One that is entered already, as before a kill, has its turn.
+        if name not in self._active and run in self._active.values():
+            self._waiting[name] = run
+            return None
+        self._waiting.pop(name, None)
         adopt, why = self._queue.adopt, f"submitted by {provenance}"
         job = await insist(lambda: adopt(work, name, why), f"job {name}", log)
         target = self._outside.job_folder(name)
@@ -108,6 +130,7 @@ class Submitted:
             raise NotAJob(f"there is a job of this id already, which is {job.state}: submit anew")
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
+        self._active[name] = run
         log.info("%s: taken in, %s", job.name, why)
         return job
 

@@ -112,6 +112,35 @@ def test_what_cannot_be_is_refused(folder, arguments, message):
     assert jobs(folder) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"run": -1}, ValueError, "run is -1, which no run can be"),
+        ({"run": 2**63}, ValueError, "which no run can be"),
+        ({"run": 42.7}, TypeError, "run is 42.7: give a whole number"),
+        ({"run": "42"}, TypeError, "run is '42': give a whole number"),
+        ({"proposal": "1234"}, TypeError, "proposal is '1234': give a whole number"),
+        ({"provenance": 5}, TypeError, "provenance is 5: give a text"),
+        ({"provenance": " "}, ValueError, "provenance is empty"),
+        ({"errors": {"b": "narrow"}}, TypeError, "the error of b is 'narrow': give an exception"),
+        ({"errors": {"b": ValueError}}, TypeError, "the error of b is .*: give an exception"),
+        ({"variables": {5: 1}}, TypeError, "5 is no name of a variable: give a text"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(folder, arguments, error, message):
+    usual = {"proposal": 1234, "run": 7, "variables": {"a": 1}, "provenance": "p"}
+    with pytest.raises(error, match=message):
+        submit(**{**usual, **arguments}, damnit_dir=folder)
+    assert jobs(folder) == []
+
+
+def test_numbers_of_numpy_will_do(folder):
+    submit(np.int32(1234), np.int64(7), {"a": 1}, provenance="p", damnit_dir=folder)
+    (job,) = jobs(folder)
+    request = json.loads((job / "job.json").read_text())
+    assert (request["proposal"], request["run"]) == (1234, 7)
+
+
 def test_a_value_that_cannot_be_saved_leaves_nothing(folder):
     with pytest.raises(UnsavableError, match="odd: object"):
         submit(1234, 7, {"a": 1, "odd": object()}, provenance="p", damnit_dir=folder)

@@ -130,6 +130,24 @@ async def test_what_waited_while_no_daemon_was_there(bench):
     bench.check_all(8)
 
 
+@pytest.mark.parametrize("listening", [True, False])
+async def test_of_one_run_what_was_submitted_last_holds(bench, listening):
+    if not listening:
+        await bench.stop()
+    many = {f"v{i}": np.arange(2000.0) for i in range(40)}
+    runs = range(1, 7)
+    ids = [bench.submit(run, **values) for run in runs for values in ({**many, "n": 1}, {"n": 2})]
+    assert ids == sorted(ids)
+    if not listening:
+        await bench.start()
+    for job_id in ids:
+        assert (await bench.settled(job_id)).state is State.FINISHED
+    for run in runs:
+        assert bench.cells(run)["n"][0] == 2
+        with RunFile(bench.folder / "extracted_data" / f"p1234_r{run}.h5") as file:
+            assert file.read("n") == 2
+
+
 async def test_a_daemon_killed_before_it_moved_the_folder(bench):
     await bench.stop()
     job_id = bench.submit()
