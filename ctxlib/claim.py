@@ -18,7 +18,7 @@ STOP_FILE = "stop"
 # The mode of a claim that was made with its results, elsewhere: there is nothing left to start.
 SUBMITTED = "submitted"
 
-_NAME = "claim"
+NAME = "claim"
 
 # What filesystems without links answer.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
@@ -59,8 +59,10 @@ class Claim:
         return same_boot and processes.is_alive(self.pid, self.pid_start)
 
 
-def make(attempt_dir: Path, mode: str, clock: Callable[[], float] = time.time) -> Claim | None:
-    """Claim an attempt for this process; None when somebody already has.
+def make(
+    attempt_dir: Path, mode: str, clock: Callable[[], float] = time.time, *, name: str = NAME
+) -> Claim | None:
+    """Claim an attempt for this process, in the file `name`; None when somebody already has.
 
     Raises OSError, with nothing claimed, when it cannot be written: the disk is full, say.
     """
@@ -75,20 +77,20 @@ def make(attempt_dir: Path, mode: str, clock: Callable[[], float] = time.time) -
         mode=mode,
         time=clock(),
     )
-    return claim if _publish(attempt_dir / _NAME, json.dumps(asdict(claim)).encode()) else None
+    return claim if _publish(attempt_dir / name, json.dumps(asdict(claim)).encode()) else None
 
 
-def read(attempt_dir: Path) -> Claim | None:
+def read(attempt_dir: Path, name: str = NAME) -> Claim | None:
     """The claim of an attempt; None when there is none, or its writer was killed in between."""
     try:
-        return Claim(**json.loads((attempt_dir / _NAME).read_bytes()))
+        return Claim(**json.loads((attempt_dir / name).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
 def exists(attempt_dir: Path) -> bool:
     """Tell whether the attempt is claimed, be the claim whole or not."""
-    return (attempt_dir / _NAME).exists()
+    return (attempt_dir / NAME).exists()
 
 
 def _publish(path: Path, content: bytes) -> bool:

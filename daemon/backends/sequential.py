@@ -12,8 +12,12 @@ from ctxlib import claim
 from daemon.backends import Status
 from daemon.backends.local import LocalManager, look_at, request_stop
 
-CLAIM_SECONDS = 60.0
-"""Within this time the command has to begin with an attempt that it was given."""
+TAKE_SECONDS = 10.0
+"""Within this time the command has to take an attempt that it is given."""
+LOAD_SECONDS = 330.0
+"""Within this time it has to begin then: its context file may take long to load."""
+
+_TAKEN = "taken"
 
 
 class SequentialManager:
@@ -34,12 +38,14 @@ class SequentialManager:
         return await asyncio.to_thread(lambda: {handle: self._look(handle) for handle in handles})
 
     def _look(self, handle: str) -> Status:
-        offered = self._offered.get(handle)
-        waits = offered is not None and self._clock() - offered < CLAIM_SECONDS
-        if waits and not claim.exists(Path(handle)):
-            return Status("running")
+        attempt_dir, offered = Path(handle), self._offered.get(handle)
+        if offered is not None and not claim.exists(attempt_dir):
+            waited = self._clock() - offered
+            taken = claim.read(attempt_dir, _TAKEN)
+            if waited < TAKE_SECONDS or (taken and waited < LOAD_SECONDS and _may_live(taken)):
+                return Status("running")
         self._offered.pop(handle, None)
-        return look_at(Path(handle), time.time())
+        return look_at(attempt_dir, time.time())
 
     async def cancel(self, handle: str, reason: str) -> None:
         """Ask for the end of an attempt; the command's own process ends it."""
@@ -49,12 +55,17 @@ class SequentialManager:
         """Nothing is held."""
 
 
+def _may_live(taken: claim.Claim) -> bool:
+    """Tell whether the command may still be there: on another host one cannot see."""
+    return taken.alive() or not taken.here()
+
+
 async def run_here(attempt_dir: Path, folder: Path, library: Path, python: str) -> None:
     """Run an attempt that was offered, with a fresh runner, its output on this terminal.
 
     Returns when it has ended, at once when somebody has begun with it. Raises ContextBroken.
     """
-    if claim.exists(attempt_dir):
+    if claim.exists(attempt_dir) or claim.make(attempt_dir, "sequential", name=_TAKEN) is None:
         return
     ended = asyncio.Event()
     manager = LocalManager(

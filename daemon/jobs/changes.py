@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
-from daemon.jobs.job import Job, Work, columns_of, job_of
+from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Work, columns_of, job_of
 from daemon.jobs.states import ACTIVE, TERMINAL, State, Who, check_attempt, next_state
 
 UNFINISHED = "('queued', 'dispatched', 'running', 'stop_requested')"
@@ -90,7 +90,8 @@ def lose(
 ) -> State:
     """The present attempt was lost: queue the job for another one; fail it when they are used up.
 
-    The first one follows at once, later ones after `pause` seconds more each.
+    The first one follows at once, later ones after `pause` seconds more each. The command that ran
+    it is gone, if it was one: the daemon goes on with it.
     """
     row = row_of(connection, job_id)
     lost = row["lost"] + 1
@@ -101,7 +102,8 @@ def lose(
     else:
         state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, now)
         _update(connection, job_id, {"not_before": now + pause * (lost - 1)})
-    _update(connection, job_id, {"lost": lost})
+    backend = LOCAL if row["backend"] == SEQUENTIAL else row["backend"]
+    _update(connection, job_id, {"lost": lost, "backend": backend})
     _end_attempt(connection, job_id, attempt, "lost", now)
     return state
 

@@ -13,7 +13,7 @@ from ctxlib.memory import parse_memory
 from daemon.backends import ContextBroken
 from daemon.jobs import folder
 from daemon.jobs.follower import Follower, broken_context
-from daemon.jobs.job import Job
+from daemon.jobs.job import LOCAL, Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.trouble import insist, is_passing
@@ -165,6 +165,10 @@ class Dispatcher:
             request = folder.read_request(job_folder)
         if request is None:
             request = self._outside.request(job)
+            folder.write_request(job_folder, request)
+        elif request.get("backend", LOCAL) != job.backend:
+            # Whoever began with it is gone, and another one goes on.
+            request = {**request, "backend": job.backend}
             folder.write_request(job_folder, request)
         signature = _signature(_sources(request))
         folder.new_attempt(job_folder, job.attempt)

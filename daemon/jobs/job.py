@@ -13,6 +13,9 @@ Selection = Literal["raw", "proc", "all"]
 PENDING, COMBINED, NOT_COMBINED = 0, 1, 2
 """Whether the results are in the run file: not yet, yes, it could not be done."""
 
+LOCAL, SEQUENTIAL = "local", "sequential"
+"""Backends: the daemon runs the job on its machine; the command that asked for it runs it."""
+
 SUBMISSION = "submitted"
 """The source of a job whose results came with it; it cannot be computed again."""
 
@@ -37,7 +40,7 @@ class Work:
     params: Mapping[str, Any] = field(default_factory=dict)
     cluster: bool = False
     mock: bool = False
-    backend: str = "local"
+    backend: str = LOCAL
     inputs: tuple[str, ...] = ()
     after: str | None = None
 

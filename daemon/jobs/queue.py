@@ -12,7 +12,17 @@ from daemon.database import Database
 from daemon.events.inbox import StoredEvent, mark_done
 from daemon.jobs import changes, choice
 from daemon.jobs.folder import new_id
-from daemon.jobs.job import COMBINED, NOT_COMBINED, PENDING, Job, Work, job_of, work_of
+from daemon.jobs.job import (
+    COMBINED,
+    LOCAL,
+    NOT_COMBINED,
+    PENDING,
+    SEQUENTIAL,
+    Job,
+    Work,
+    job_of,
+    work_of,
+)
 from daemon.jobs.states import ACTIVE, TERMINAL, State, Who
 
 T = TypeVar("T")
@@ -222,7 +232,10 @@ class Queue:
                    WHERE id = ?"""
         values = (NOT_COMBINED if trouble else COMBINED, trouble, trouble, trouble, job.id)
         now = self._now()
-        work = replace(work_of(job), variables=tuple(again), match=(), after=job.id)
+        # The command that ran the job, if one did, need not wait for this.
+        backend = LOCAL if job.backend == SEQUENTIAL else job.backend
+        left = replace(work_of(job), variables=tuple(again), match=())
+        work = replace(left, backend=backend, after=job.id)
 
         def set_combined(connection: sqlite3.Connection) -> Job | None:
             connection.execute(query, values)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ctxlib import claim
 from daemon.backends import Status
 from daemon.backends.choice import ByBackend
-from daemon.backends.sequential import CLAIM_SECONDS, SequentialManager
+from daemon.backends.sequential import LOAD_SECONDS, TAKE_SECONDS, SequentialManager
 
 
 class Remembering:
@@ -69,6 +70,32 @@ async def test_an_offered_attempt_waits_for_its_command_and_then_is_lost(tmp_pat
     folder = attempt(tmp_path, "sequential")
     handle = await manager.submit(folder)
     assert (await manager.poll([handle]))[handle].state == "running"
-    now[0] = CLAIM_SECONDS
+    now[0] = TAKE_SECONDS
     assert (await manager.poll([handle]))[handle].state == "lost"
     assert claim.exists(folder)  # so that the command cannot begin any more
+
+
+async def test_a_command_that_has_taken_an_attempt_may_load_its_context_for_long(
+    tmp_path: Path,
+) -> None:
+    now = [0.0]
+    manager = SequentialManager(lambda: now[0])
+    folder = attempt(tmp_path, "sequential")
+    handle = await manager.submit(folder)
+    claim.make(folder, "sequential", name="taken")
+    now[0] = LOAD_SECONDS - 1
+    assert (await manager.poll([handle]))[handle].state == "running"
+    now[0] = LOAD_SECONDS
+    assert (await manager.poll([handle]))[handle].state == "lost"
+
+
+async def test_an_attempt_of_a_command_that_is_gone_is_lost_at_once(tmp_path: Path) -> None:
+    now = [0.0]
+    manager = SequentialManager(lambda: now[0])
+    folder = attempt(tmp_path, "sequential")
+    handle = await manager.submit(folder)
+    taken = claim.make(folder, "sequential", name="taken")
+    assert taken is not None
+    (folder / "taken").write_text(json.dumps({**asdict(taken), "pid": 1 << 22}))
+    now[0] = TAKE_SECONDS
+    assert (await manager.poll([handle]))[handle].state == "lost"

@@ -233,6 +233,22 @@ async def test_jobs_are_found_with_those_that_follow_from_them(queue):
     assert [one.id for one in await queue.with_following([other.id, "none"])] == [other.id]
 
 
+async def test_what_a_command_leaves_is_done_by_the_daemon(queue):
+    await queue.create([work(backend="sequential")])
+    job = await queue.claim()
+    await end(queue, job, cluster=True)
+    await queue.set_combined(job, again=["a"])
+    cluster = await queue.claim()
+    assert (cluster.id, cluster.backend) == (f"{job.id}-cluster", "sequential")
+    await queue.lose(cluster, "no process had begun with it", max_attempts=3)
+    left = {one.id: one.backend for one in await queue.recent(10)}
+    assert left == {
+        job.id: "sequential",
+        f"{job.id}-cluster": "local",
+        f"{job.id}-again": "local",
+    }
+
+
 async def test_fragments_stay_while_the_cluster_job_needs_them(queue):
     await queue.create([work(), work(43)])
     job, other = await queue.claim(), await queue.claim()
