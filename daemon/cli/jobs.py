@@ -7,17 +7,10 @@ import click
 
 from daemon.cli.folder import connect, database_folder, dir_argument
 from daemon.cli.output import how_far, local_time, print_table
+from daemon.jobs.states import State
 
-STATES = (
-    "queued",
-    "dispatched",
-    "running",
-    "stop_requested",
-    "stopped",
-    "finished",
-    "failed",
-    "canceled",
-)
+STATES = tuple(state.value for state in State if state is not State.LAUNCHING)
+"""Those that a job can be seen in: one that is being made is nobody's yet."""
 
 
 @click.command("jobs")

@@ -10,8 +10,7 @@ import click
 
 from daemon.cli.output import how_far, plural
 from daemon.cli.runs import format_runs
-
-TERMINAL = frozenset({"finished", "failed", "stopped", "canceled"})
+from daemon.jobs.states import TERMINAL
 
 
 @dataclass
