@@ -147,9 +147,11 @@ class _Run:
             self.refuse("the context file cannot be executed", error.problems)
             return 1
         self._write("begin", **_about_me(), context_sha256=loaded.sha256)
+        # Requests that were written before there were parameters have none.
+        params = loaded.graph.context.set_parameters(self.request.get("params", {}))
         try:
             data = sources.available_data(self.request)
-            nodes = self._plan(loaded, data)
+            nodes = self._plan(loaded, data, params)
             known = known_results([*self._inputs(), self.attempt_dir.parent])
             if self.n > 1 and all(known.done(node.name) for node in nodes):
                 opened = sources.OpenedRun(None, None)
@@ -163,8 +165,6 @@ class _Run:
         except KeyError as error:
             self.refuse(str(error.args[0]))
             return 1
-        # Requests that were written before there were parameters have none.
-        params = loaded.graph.context.set_parameters(self.request.get("params", {}))
         evaluate(
             nodes,
             opened.run,
@@ -197,7 +197,7 @@ class _Run:
         listed = [problem.to_json() for problem in problems or []]
         self._write("error", message=message, traceback=traceback, problems=listed)
 
-    def _plan(self, loaded: Loaded, data: str) -> list[Node]:
+    def _plan(self, loaded: Loaded, data: str, params: Mapping[str, Any]) -> list[Node]:
         """Choose the variables and say which; KeyError for a name that there is not."""
         graph = loaded.graph
         chosen = {
@@ -212,6 +212,7 @@ class _Run:
         self._write(
             "plan",
             variables=loaded.described,
+            params=params,
             order=[node.name for node in nodes],
             cluster=[node.name for node in later],
             problems=[problem.to_json() for problem in graph.problems],

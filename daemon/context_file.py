@@ -97,6 +97,12 @@ class ContextFile:
         found: list[dict[str, Any]] | None = self._known.get("variables")
         return found
 
+    async def described(self) -> dict[str, Any]:
+        """Read the file and its modules anew, and tell nobody: what `check` says of them."""
+        async with self._reading:
+            await self._read()
+            return self._known
+
     @property
     def parameters(self) -> list[dict[str, Any]] | None:
         """What the file says of its parameters; None while it is not known, or broken."""

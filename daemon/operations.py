@@ -15,8 +15,10 @@ from daemon import settings as definitions
 from daemon.context_python import check_python
 from daemon.control import Handler, ServiceError
 from daemon.events.messages import BadMessage, parse_message
-from daemon.jobs.job import Job, Work
+from daemon.jobs.job import Job
 from daemon.jobs.states import TERMINAL, State
+from daemon.plan import RunPlan
+from daemon.reprocessing import Reprocessing, Wish
 from daemon.updates import Follower
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Operations:
             "message": self.message,
             "events": self.events,
             "reprocess": self.reprocess,
+            "plan": self.plan,
             "follow": self.follow,
             "jobs": self.jobs,
             "settings": self.settings,
@@ -113,47 +116,54 @@ class Operations:
         mock: bool = False,
         foreground: bool = False,
         params: Mapping[str, Any] | None = None,
+        changed: bool = False,
     ) -> dict[str, Any]:
-        """Queue jobs for `runs`: numbers, or "all" for those on disk and in the table.
+        """Queue jobs for `runs`; see `Wish`. With `foreground` the caller runs the attempts itself.
 
-        `match` and `variables` select as in the context's graph, `params` are values of its
-        parameters; with `foreground` the caller runs the attempts itself. Runs without data are
-        left out and named, unless they are `mock`.
+        Runs without data are left out and named. With `changed`, the answer also has what `plan`
+        gives.
         """
-        service = self._service
-        proposal = self._proposal()
+        wish = await self._wish(runs, match, variables, mock, params, changed)
+        work = Reprocessing(self._service, self._proposal())
+        found = await work.find(wish)
+        plans = [RunPlan(run, data, {}) for run, data in found.runs.items()]
+        told: dict[str, Any] = {}
+        if changed:
+            plans, told = await work.plan(wish, found)
+        backend = "sequential" if foreground else "local"
+        made = await self._service.submit(work.works(wish, plans, backend=backend))
+        jobs = [{"id": job.id, "run": job.run, "data": job.data} for job in made]
+        return {"jobs": jobs, "skipped": found.skipped, **told}
+
+    async def plan(
+        self,
+        runs: list[int] | str,
+        match: Iterable[str] = (),
+        variables: list[str] | None = None,
+        mock: bool = False,
+        params: Mapping[str, Any] | None = None,
+        changed: bool = False,
+    ) -> dict[str, Any]:
+        """What `reprocess` would do, without doing it: {"plan", "current", "skipped"}."""
+        wish = await self._wish(runs, match, variables, mock, params, changed)
+        work = Reprocessing(self._service, self._proposal())
+        found = await work.find(wish)
+        _, told = await work.plan(wish, found)
+        return {**told, "skipped": found.skipped}
+
+    async def _wish(
+        self,
+        runs: list[int] | str,
+        match: Iterable[str],
+        variables: list[str] | None,
+        mock: bool,
+        params: Mapping[str, Any] | None,
+        changed: bool,
+    ) -> Wish:
         await self._check_params(params or {})
         await self._check_chosen(variables or (), match)
-        on_disk = await service.runs_on_disk()
-        in_table = {row.run for row in await service.table.runs() if row.proposal == proposal}
-        wanted = sorted({*on_disk, *in_table}) if runs == "all" else [int(run) for run in runs]
-        chosen = wanted if mock else [run for run in wanted if run in on_disk]
-        root = await service.proposal_path()
-        reason = f"no data in {root}"
-        if root is None:
-            reason = f"proposal {proposal} has no folder; set it with `db-config proposal_path`"
-        works = [
-            Work(
-                proposal=proposal,
-                run=run,
-                data="all" if mock else on_disk[run],
-                source="reprocess",
-                live=False,
-                match=tuple(match),
-                params=dict(params or {}),
-                variables=None if variables is None else tuple(variables),
-                mock=mock,
-                backend="sequential" if foreground else "local",
-            )
-            for run in chosen
-        ]
-        made = await service.submit(works)
-        return {
-            "jobs": [{"id": job.id, "run": job.run, "data": job.data} for job in made],
-            "skipped": [
-                {"run": run, "reason": reason} for run in wanted if not mock and run not in on_disk
-            ],
-        }
+        names = None if variables is None else tuple(variables)
+        return Wish(runs, tuple(match), names, mock, params, changed)
 
     async def _check_params(self, params: Mapping[str, Any]) -> None:
         """Refuse values that no parameter can have, and those of unknown ones."""

@@ -16,6 +16,7 @@ from daemon.locate import ProposalFolder
 from daemon.settings import Settings
 from daemon.store.combiner import Combiner
 from daemon.store.ingest import Ingest
+from daemon.store.origins import Origins
 from daemon.store.pictures import Pictures
 from daemon.store.rows import PROCESSING_ERROR
 from daemon.store.table import RunsTable
@@ -27,11 +28,18 @@ class Processing:
     """Writes requests for jobs, and what comes of them into the run table and the run files."""
 
     def __init__(
-        self, folder: Path, table: RunsTable, *, settings: Callable[[], Settings], log: Logger
+        self,
+        folder: Path,
+        table: RunsTable,
+        origins: Origins,
+        *,
+        settings: Callable[[], Settings],
+        log: Logger,
     ) -> None:
         """Write for the database in `folder`; `settings` is asked for each job."""
         self._folder = folder
         self._table = table
+        self._origins = origins
         self._settings = settings
         self._log = log
         self._ingest = Ingest(table)
@@ -98,6 +106,7 @@ class Processing:
         if any(entry.kind == "claimed" for entry in entries):
             await self._make_row(request["proposal"], request["run"], entries[0].time)
         updates = await self._ingest.apply(request, entries)
+        await self._origins.keep(request, entries)
         if any(update.get("placeholder") for update in updates):
             self._begin(f"pictures of {request['id']}", self._pictures.complete(request))
         return updates

@@ -36,6 +36,7 @@ from daemon.lock import Holder
 from daemon.operations import Operations
 from daemon.processing import Processing
 from daemon.settings import Settings
+from daemon.store.origins import Origins
 from daemon.store.table import RunsTable
 from daemon.updates import Hub
 
@@ -89,8 +90,9 @@ class Service:
         await self.database.open()
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, log=LOG)
+        self.origins = Origins(self.database, self.folder / "jobs")
         self.processing = Processing(
-            self.folder, self.table, settings=lambda: self.settings, log=LOG
+            self.folder, self.table, self.origins, settings=lambda: self.settings, log=LOG
         )
         self.context = ContextFile(
             self.folder / "context.py",

@@ -50,6 +50,8 @@ class Tally:
     def __init__(self) -> None:
         """Begin without jobs."""
         self.jobs: dict[str, Job] = {}
+        self.current: list[int] = []
+        """Runs without a job, as nothing in them is stale."""
 
     def add(self, job: str, run: int) -> None:
         """Count `job` in, which processes `run`."""

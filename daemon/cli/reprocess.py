@@ -9,8 +9,9 @@ import click
 
 from daemon.cli.folder import connect, database_folder, in_option, program
 from daemon.cli.output import plural
+from daemon.cli.plan import name_runs, plan_lines
 from daemon.cli.progress import Tally, View, Waits, job_line, view
-from daemon.cli.runs import format_runs, parse_runs
+from daemon.cli.runs import parse_runs
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
     from daemon.cli.connection import Connection
@@ -34,6 +35,12 @@ INTERRUPTED = 130
     metavar="NAME=VALUE",
     help="Value of a parameter of the context file, for this once. Repeatable.",
 )
+@click.option(
+    "--changed",
+    is_flag=True,
+    help="Of these, only variables whose results are stale; says why they are.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--mock", is_flag=True, help="With an empty run, without reading data.")
 @click.option("--direct", is_flag=True, help="On this machine, which is the default.")
 @click.option(
@@ -48,6 +55,8 @@ def command(
     match: tuple[str, ...],
     var: tuple[str, ...],
     param: tuple[str, ...],
+    changed: bool,
+    dry_run: bool,
     mock: bool,
     direct: bool,  # noqa: ARG001 - there is no other way yet; notes and scripts name it
     foreground: bool,
@@ -59,6 +68,10 @@ def command(
     RUN is a run, a list such as 1-100,205, or "all". The running daemon does the work and this
     command follows it; without a daemon the command does the work itself. Runs that do not exist
     are named and skipped. Exits with 1 when a run could not be processed.
+
+    A result is stale when it would be another one now: its variable's code or settings have
+    changed, or what they use, or a variable or parameter that it needs; comments, titles and the
+    order in the file do not matter. What was never computed is stale too.
     """
     try:
         wanted = parse_runs(runs)
@@ -71,11 +84,16 @@ def command(
         "match": list(match),
         "variables": list(var) or None,
         "mock": mock,
-        "foreground": foreground,
     }
+    if changed:  # a daemon of an earlier version need not know of it otherwise
+        request["changed"] = True
     if param:  # a daemon of an earlier version need not know of them otherwise
         request["params"] = _parse_params(param)
     with connect(folder) as service:
+        if dry_run:
+            _show_plan(service, {**request, "runs": wanted})
+            return
+        request["foreground"] = foreground
         if no_wait:
             _hand_over(service, folder, {**request, "runs": wanted})
             return
@@ -91,6 +109,15 @@ def command(
             _say_interrupted(service, tally)
             raise click.exceptions.Exit(INTERRUPTED) from None
     _report(tally)
+
+
+def _show_plan(service: "Connection", request: dict[str, Any]) -> None:
+    """Say what would be done."""
+    answer = service.call("plan", **request)
+    _say_skipped(answer["skipped"])
+    for line in plan_lines(answer, changed="changed" in request):
+        click.echo(line)
+    click.echo("Nothing was done, because of --dry-run")
 
 
 def _parse_params(texts: Sequence[str]) -> dict[str, Any]:
@@ -117,7 +144,7 @@ def _hand_over(service: "Connection", folder: Path, request: dict[str, Any]) -> 
     if _submit(service, request, tally):
         runs = [job.run for job in tally.jobs.values()]
         click.echo(
-            f"The daemon processes {_name_runs(runs)}; `{program()} jobs` shows how far it is"
+            f"The daemon processes {name_runs(runs)}; `{program()} jobs` shows how far it is"
         )
     else:
         _report(tally)
@@ -152,14 +179,22 @@ def _run_each(
 def _submit(service: "Connection", request: dict[str, Any], tally: Tally) -> list[str]:
     """Ask for the work, name the runs that are skipped, and count the jobs in."""
     answer = service.call("reprocess", **request)
-    by_reason: dict[str, list[int]] = {}
-    for item in answer["skipped"]:
-        by_reason.setdefault(item["reason"], []).append(item["run"])
-    for reason, runs in by_reason.items():
-        click.echo(f"Skipped {_name_runs(runs)}: {reason}", err=True)
+    _say_skipped(answer["skipped"])
+    if "changed" in request:
+        tally.current += answer["current"]
+        for line in plan_lines(answer, changed=True):
+            click.echo(line)
     for job in answer["jobs"]:
         tally.add(job["id"], job["run"])
     return [job["id"] for job in answer["jobs"]]
+
+
+def _say_skipped(skipped: Sequence[dict[str, Any]]) -> None:
+    by_reason: dict[str, list[int]] = {}
+    for item in skipped:
+        by_reason.setdefault(item["reason"], []).append(item["run"])
+    for reason, runs in by_reason.items():
+        click.echo(f"Skipped {name_runs(runs)}: {reason}", err=True)
 
 
 def _follow(service: "Connection", jobs: list[str], tally: Tally, shown: View) -> None:
@@ -169,7 +204,7 @@ def _follow(service: "Connection", jobs: list[str], tally: Tally, shown: View) -
 
 
 def _say_interrupted(service: "Connection", tally: Tally) -> None:
-    left = _name_runs([job.run for job in tally.jobs.values() if not job.ended])
+    left = name_runs([job.run for job in tally.jobs.values() if not job.ended])
     if service.daemon is not None:
         how_far = f"`{program()} jobs` shows how far it is"
         click.echo(f"The daemon goes on with {left}; {how_far}", err=True)
@@ -181,12 +216,10 @@ def _say_interrupted(service: "Connection", tally: Tally) -> None:
         )
 
 
-def _name_runs(runs: Sequence[int]) -> str:
-    return f"{'run' if len(set(runs)) == 1 else 'runs'} {format_runs(runs)}"
-
-
 def _report(tally: Tally) -> None:
     """Say in the end what went wrong; exits with 1 when a run was not processed."""
+    if not tally.jobs and tally.current:
+        return  # nothing is stale, which has been said
     if not tally.jobs:
         raise click.ClickException("there is no run to process")
     runs = {job.run for job in tally.jobs.values()}

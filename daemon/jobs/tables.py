@@ -1,6 +1,7 @@
 """The tables of `daemon.sqlite`, as the numbered migrations that make them."""
 
 from daemon.events.inbox import EVENT_TABLES
+from daemon.store.origins import ORIGIN_TABLES
 
 JOB_TABLES = """
 CREATE TABLE jobs (
@@ -63,4 +64,4 @@ PARAMS = """
 ALTER TABLE jobs ADD COLUMN params TEXT NOT NULL DEFAULT '{}';
 """
 
-MIGRATIONS = (EVENT_TABLES + JOB_TABLES, PARAMS)
+MIGRATIONS = (EVENT_TABLES + JOB_TABLES, PARAMS, ORIGIN_TABLES)

@@ -1,0 +1,120 @@
+"""Reprocessing: which runs there are, what is planned for them, and the work that comes of it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctxlib import parameter
+from ctxlib.errors import Problem
+from ctxlib.parameter import Parameter
+from daemon.control import ServiceError
+from daemon.jobs.job import Selection, Work
+from daemon.plan import Planner, RunPlan, grouped
+
+if TYPE_CHECKING:
+    from daemon.service import Service
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants to be computed again.
+
+    `runs` are numbers, or "all" for those on disk and in the table. `match` and `variables` select
+    as in the context's graph, of what `changed` only what is stale; `params` are values of its
+    parameters. With `mock`, runs need no data.
+    """
+
+    runs: Sequence[int] | str
+    match: tuple[str, ...] = ()
+    variables: tuple[str, ...] | None = None
+    mock: bool = False
+    params: Mapping[str, Any] | None = None
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs of a wish, each with the data that it has, and those left out with the reason."""
+
+    runs: Mapping[int, Selection]
+    skipped: list[dict[str, Any]]
+
+
+class Reprocessing:
+    """Plans for one service, and for proposal number `proposal`."""
+
+    def __init__(self, service: "Service", proposal: int) -> None:
+        self._service = service
+        self._proposal = proposal
+
+    async def find(self, wish: Wish) -> Found:
+        """Find the runs of a wish; without `mock` those without data are left out."""
+        service = self._service
+        on_disk = await service.runs_on_disk()
+        wanted = sorted(on_disk) if wish.runs == "all" else [int(run) for run in wish.runs]
+        if wish.runs == "all":
+            rows = await service.table.runs()
+            table = {row.run for row in rows if row.proposal == self._proposal}
+            wanted = sorted(table.union(wanted))
+        if wish.mock:
+            return Found(dict.fromkeys(wanted, "all"), [])
+        root = await service.proposal_path()
+        reason = f"no data in {root}"
+        if root is None:
+            reason = (
+                f"proposal {self._proposal} has no folder; set it with `db-config proposal_path`"
+            )
+        return Found(
+            {run: on_disk[run] for run in wanted if run in on_disk},
+            [{"run": run, "reason": reason} for run in wanted if run not in on_disk],
+        )
+
+    async def plan(self, wish: Wish, found: Found) -> tuple[list[RunPlan], dict[str, Any]]:
+        """Plan for the runs that were found, and tell it as JSON.
+
+        That has `plan` (see `plan.grouped`) and `current`, the runs that nothing is stale in.
+        Raises ServiceError if the context file cannot be executed or has no such variable.
+        """
+        context = await self._service.context.described()
+        if "broken" in context:
+            said = "; ".join(str(Problem.from_json(each)) for each in context["broken"])
+            raise ServiceError(f"context.py cannot be executed: {said}")
+        planner = Planner(context["variables"])
+        try:
+            plans = planner.of_all(found.runs, wish.variables, wish.match)
+        except KeyError as error:
+            raise ServiceError(str(error.args[0])) from error
+        if wish.changed:
+            records = await self._service.origins.of_runs(self._proposal, list(found.runs))
+            params = self._params(context["parameters"], wish)
+            # Thousands of runs take a while; the service goes on meanwhile.
+            plans = await asyncio.to_thread(planner.of_stale, plans, records, params)
+        current = [plan.run for plan in plans if not plan.why]
+        plans = [plan for plan in plans if plan.why]
+        return plans, {"plan": grouped(plans, planner.selection), "current": current}
+
+    def works(self, wish: Wish, plans: Sequence[RunPlan], *, backend: str) -> list[Work]:
+        """Give the work for runs: what is stale of each, or what was asked for."""
+        return [
+            Work(
+                proposal=self._proposal,
+                run=plan.run,
+                data=plan.data,
+                source="reprocess",
+                live=False,
+                match=() if wish.changed else wish.match,
+                params=dict(wish.params or {}),
+                variables=tuple(plan.why) if wish.changed else wish.variables,
+                mock=wish.mock,
+                backend=backend,
+            )
+            for plan in plans
+        ]
+
+    def _params(self, declared: Sequence[Mapping[str, Any]], wish: Wish) -> dict[str, Any]:
+        """Give the values that parameters would have."""
+        defaults = {
+            each["name"]: Parameter(each["default"]) for each in declared if "default" in each
+        }
+        return parameter.values(defaults, {**self._service.settings.params, **(wish.params or {})})
