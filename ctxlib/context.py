@@ -15,7 +15,14 @@ import ctxlib
 from ctxlib import chosen
 from ctxlib.definitions import Context
 from ctxlib.errors import ContextError, Problem, describe
-from ctxlib.imports import CONTEXT, files_changed, prepare_imports, project_files, stamp
+from ctxlib.imports import (
+    CONTEXT,
+    files_changed,
+    files_read,
+    prepare_imports,
+    project_files,
+    stamp,
+)
 from ctxlib.source import compile_source
 
 __all__ = ["Context", "files_changed", "load"]
@@ -99,7 +106,8 @@ def main(context: str, result: str) -> None:
             os.chdir(path.parent)  # as where it runs: files named in it are beside it
         graph = Graph(load(path))
     except ContextError as error:
-        answer = {"broken": [problem.to_json() for problem in error.problems]}
+        broken = [problem.to_json() for problem in error.problems]
+        answer = {"broken": broken, "files": files_read()}
     else:
         problems = [*graph.problems, *advice(graph.context)]
         problems.sort(key=lambda problem: problem.line or 0)
@@ -107,6 +115,7 @@ def main(context: str, result: str) -> None:
             "problems": [problem.to_json() for problem in problems],
             "variables": graph.describe(),
             "parameters": graph.describe_parameters(),
+            "files": graph.context.files,
         }
     target.write_text(json.dumps(answer), encoding="utf-8")
 

@@ -74,6 +74,14 @@ def prepare_imports(folder: Path) -> None:
             del sys.path_importer_cache[entry]
 
 
+def files_read() -> dict[str, tuple[int, int]]:
+    """Give size and time of modification (ns) of the modules beside contexts that were read.
+
+    Those that could not be executed are among them.
+    """
+    return dict(_as_read)
+
+
 def modules_beside(folder: Path, before: Collection[str]) -> set[str]:
     """Name the modules that were imported from in and below `folder`, without those in `before`."""
     return {name for name, path in _module_files(before) if _is_beside(path, str(folder))}

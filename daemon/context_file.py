@@ -1,19 +1,28 @@
 """The folder's context file: checked in its own Python whenever it changes, never loaded here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
+from ctxlib.imports import stamp
 from daemon.child import ask
+from daemon.jobs.folder import sources_signature
 
 TIMEOUT = 300.0
 """Seconds that a context file's imports may take."""
 WATCH_SECONDS = 1.0
 RETRY_SECONDS = 30.0
 """After how long a file that could not be checked is tried again."""
-_MISSING = "missing"
+PATIENCE = 3.0
+"""Seconds that one who asks for the state waits for a check: most files load within them."""
+AGAIN_SECONDS = 5.0
+"""Who asks for the state of a broken file has it checked again, if this long has passed: what it
+needs may have been installed, which no file that is known here tells."""
 
 
 async def check(
@@ -54,42 +63,59 @@ class ContextFile:
         library: Callable[[], Path],
         python: Callable[[], str],
         register: Callable[[list[dict[str, Any]]], Awaitable[None]],
+        mended: Callable[[], None],
         log: Logger,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Know `path`; `register` is told the variables of each version that can be executed."""
+        """Know `path`; `register` is told the variables of each version that can be executed.
+
+        `mended` is called when a file that could not be executed can be.
+        """
         self._path = path
         self._library = library
         self._python = python
         self._register = register
+        self._mended = mended
         self._log = log
-        self._signature: object = None
-        self._known: dict[str, Any] = {"variables": [], "problems": []}
-        self._reading = asyncio.Lock()
+        self._clock = clock
+        self._known: dict[str, Any] = {"problems": []}
+        self._look: _Look | None = None
+        self._files: dict[str, _Stamp] = {}
+        self._holds = False
+        self._doubted = False
+        self._checked = -math.inf
+        self._check: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
         self._unregistered: list[dict[str, Any]] | None = None
         self._registering = asyncio.Lock()
 
-    async def state(self) -> dict[str, Any]:
-        """{"ok", "problems"} of the file as it is now; reads it when it has changed.
+    async def state(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """{"ok", "problems", "loading"} of the file as it is now, checked when it has changed.
 
-        Does not wait for the table, which another program may hold locked.
+        Waits `patience` seconds for that: then `loading` is true, and the rest about an earlier
+        version. Does not wait for the table, which another program may hold locked.
         """
-        async with self._reading:
-            if self._signature is None or self._signature != await self._now():
-                await self._read()
-        broken = self._known.get("broken")
-        return {"ok": broken is None, "problems": broken or self._known["problems"]}
+        await self._settle(patience, again=self._broken is not None)
+        problems = self._broken or self._known.get("problems", [])
+        return {"ok": self._broken is None, "problems": problems, "loading": not self._holds}
 
     async def read(self) -> dict[str, Any]:
         """Read the file anew: {"variables", "problems", "broken": bool}."""
-        async with self._reading:
-            await self._read()
+        found = await self.described()
         await self._register_new()
-        broken = self._known.get("broken")
+        broken = found.get("broken")
         return {
-            "variables": self._known.get("variables", []),
-            "problems": broken or self._known["problems"],
+            "variables": found.get("variables", []),
+            "problems": broken or found["problems"],
             "broken": broken is not None,
         }
+
+    async def described(self) -> dict[str, Any]:
+        """Read the file and its modules anew, and tell nobody: what `check` says of them."""
+        self._doubted = True
+        await _end(self._check)
+        await self._settle(math.inf)
+        return self._known
 
     @property
     def variables(self) -> list[dict[str, Any]] | None:
@@ -97,49 +123,108 @@ class ContextFile:
         found: list[dict[str, Any]] | None = self._known.get("variables")
         return found
 
-    async def described(self) -> dict[str, Any]:
-        """Read the file and its modules anew, and tell nobody: what `check` says of them."""
-        async with self._reading:
-            await self._read()
-            return self._known
-
     @property
     def parameters(self) -> list[dict[str, Any]] | None:
         """What the file says of its parameters; None while it is not known, or broken."""
         found: list[dict[str, Any]] | None = self._known.get("parameters")
         return found
 
+    def hear(self, *, loads: bool) -> None:
+        """Somebody else has loaded the file, or could not: if that is news, it is checked again."""
+        if self._holds and loads != (self._broken is None):
+            self._doubted, self._holds = True, False
+
     async def watch(self) -> None:
         """Read the file whenever it has changed, until cancelled; problems go to the log."""
         while True:
             pause = WATCH_SECONDS
             try:
-                await self.state()
+                await self._settle(WATCH_SECONDS)
                 await self._register_new()
             except Exception:  # noqa: BLE001 - a full disk is no reason to end the daemon
                 self._log.exception("%s cannot be checked; trying again", self._path)
                 pause = RETRY_SECONDS
             await asyncio.sleep(pause)
 
-    async def _read(self) -> None:
-        signature, self._signature = await self._now(), None
+    async def close(self) -> None:
+        """End a check that is under way."""
+        await _end(self._check)
+
+    @property
+    def _broken(self) -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] | None = self._known.get("broken")
+        return found
+
+    async def _settle(self, patience: float, *, again: bool = False) -> None:
+        """Wait until what is known holds, at most `patience` seconds; raises what a check does."""
+        deadline = self._clock() + patience
+        while (check := await self._due(again)) is not None:
+            left = deadline - self._clock()
+            if left <= 0:
+                return
+            await asyncio.wait([check], timeout=min(left, WATCH_SECONDS))
+            if check.done() and not check.cancelled():
+                # One is enough: a file that changes whenever it is loaded would never be known.
+                check.result()
+                return
+
+    async def _due(self, again: bool) -> "asyncio.Task[None] | None":
+        """The check that is under way, begun if it is needed; None when what is known holds.
+
+        One whose file has changed is given up: it may never end, and nobody needs it.
+        """
+        async with self._looking:
+            look = await asyncio.to_thread(_Look.at, self._path, self._python(), self._files)
+            if self._check is not None and not self._check.done():
+                if self._look is not None and look.same_files(self._look):
+                    return self._check
+                await _end(self._check)
+                self._holds = False
+            elif self._is_known(look):
+                if not again or self._clock() - self._checked < AGAIN_SECONDS:
+                    return None
+            else:
+                self._holds = False
+            self._look, self._doubted = look, False
+            self._check = asyncio.create_task(self._run_check(look))
+            return self._check
+
+    def _is_known(self, look: "_Look") -> bool:
+        """Whether the last check was of what is there now."""
+        if not self._holds or self._doubted or self._look is None or look.files != self._files:
+            return False
+        if self._broken is not None and look.beside != self._look.beside:
+            return False  # it may be what was missing
+        return (look.python, look.context) == (self._look.python, self._look.context)
+
+    async def _run_check(self, look: "_Look") -> None:
         name = self._path.name
-        if signature == _MISSING:
-            self._known = _broken(f"{name} is missing in {self._path.parent}")
+        if look.context is None:
+            found = _broken(f"{name} is missing in {self._path.parent}")
         else:
-            self._known = await check(self._path, self._library(), self._python())
-        broken = self._known.get("broken")
-        for problem in broken or self._known["problems"]:
+            found = await check(self._path, self._library(), look.python)
+        files = {name: _known_stamp(known) for name, known in found.get("files", {}).items()}
+        was_broken, news = self._broken is not None, found != self._known
+        self._known, self._files, self._holds = found, files, True
+        self._checked = self._clock()
+        if news:
+            self._tell()
+        if was_broken and self._broken is None:
+            self._mended()
+
+    def _tell(self) -> None:
+        """Put what is known into the log, and note what is to be registered."""
+        name = self._path.name
+        for problem in self._broken or self._known["problems"]:
             line = f":{problem['line']}" if problem.get("line") else ""
             variable = f" {problem['variable']}:" if problem.get("variable") else ""
             mend = f" ({problem['mend']})" if problem.get("mend") else ""
             self._log.warning("%s%s:%s %s%s", name, line, variable, problem["message"], mend)
-        if broken is None:
+        if self._broken is None:
             self._unregistered = self._known["variables"]
             self._log.info("%s: %d variables", name, len(self._known["variables"]))
         else:
             self._log.error("%s cannot be executed; events wait until it can", name)
-        self._signature = signature
 
     async def _register_new(self) -> None:
         async with self._registering:
@@ -149,9 +234,58 @@ class ContextFile:
                 if self._unregistered is variables:
                     self._unregistered = None
 
-    async def _now(self) -> object:
+
+_Stamp = tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a check depends on, as it was when somebody looked; None stands for what is not there.
+
+    `beside` are the Python files in the context's folder, `files` those that the last check named.
+    """
+
+    python: str
+    context: _Stamp
+    beside: object
+    files: dict[str, _Stamp]
+
+    @classmethod
+    def at(cls, path: Path, python: str, files: Iterable[str]) -> "_Look":
+        """Look, which waits for the disk."""
+        context: _Stamp
         try:
-            stat = await asyncio.to_thread(self._path.stat)
+            found = path.stat()
+            # The last of them changes with the permissions too.
+            context = (found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
         except FileNotFoundError:
-            return _MISSING
-        return (stat.st_mtime_ns, stat.st_size, stat.st_ino, self._python())
+            context = None
+        except OSError:
+            context = ()  # why it cannot be read is for the check to say
+        try:
+            beside = sources_signature(path.parent)
+        except OSError:
+            beside = None
+        return cls(python, context, beside, {name: _stamp(name) for name in files})
+
+    def same_files(self, other: "_Look") -> bool:
+        """Whether a check that began at `other` is still of what is there."""
+        mine = (self.python, self.context, self.files)
+        return mine == (other.python, other.context, other.files)
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        return stamp(path)
+    except OSError:
+        return None
+
+
+def _known_stamp(known: list[int]) -> _Stamp:
+    return None if known == [-1, -1] else tuple(known)  # it was gone when it had been loaded
+
+
+async def _end(task: "asyncio.Task[None] | None") -> None:
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task])

@@ -65,7 +65,7 @@ class Operations:
             "folder": str(service.folder),
             "proposal": service.settings.proposal,
             "proposal_path": str(root) if root is not None else None,
-            "context": await service.context.state(),
+            "context": await service.context_state(),
             "jobs": await service.queue.counts(),
             "running": service.running(),
             "waiting": service.waiting(),

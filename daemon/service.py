@@ -99,6 +99,7 @@ class Service:
             library=lambda: self.library,
             python=self.processing.python,
             register=self.table.register,
+            mended=self._context_mended,
             log=LOG,
         )
 
@@ -126,6 +127,7 @@ class Service:
             arrived=self._arrived,
             explain=self.processing.explain,
             publish=self.hub.publish,
+            loads=lambda loads: self.context.hear(loads=loads),
             revoke=revoke,
             free_memory=lambda: psutil.virtual_memory().available,
             log=LOG,
@@ -204,6 +206,7 @@ class Service:
     async def close(self, *, finish: bool = False) -> None:
         """End everything; begun jobs get `stop_grace` seconds, or with `finish` all they need."""
         await _cancel(self._tasks)
+        await self.context.close()
         if self._at_work:
             await self.scheduler.stop(FOR_EVER if finish else None)
             # Until here it answers: an event is stored for the next one, who follows sees the end.
@@ -246,6 +249,16 @@ class Service:
     def waiting(self) -> str | None:
         """Why queued jobs do not start, if something is in the way of all of them."""
         return self.scheduler.waiting if self._at_work else None
+
+    async def context_state(self) -> dict[str, Any]:
+        """{"ok", "problems", "loading"} of the context file: what jobs wait for comes first."""
+        state = await self.context.state()
+        broken = self.scheduler.broken if self._at_work else None
+        return state if broken is None else {"ok": False, "problems": broken, "loading": False}
+
+    def _context_mended(self) -> None:
+        if self._at_work:
+            self.scheduler.try_again()
 
     def sources(self) -> list[str]:
         """Where events come from, in words."""

@@ -32,7 +32,8 @@ def describe(status: Mapping[str, Any], command_name: str) -> Iterator[tuple[str
         yield "Events from", ", ".join(status["sources"])
     context = status["context"]
     yield "context.py", _context(context)
-    yield from (("", str(Problem.from_json(problem))) for problem in context["problems"])
+    if not context.get("loading"):  # they would be an earlier version's
+        yield from (("", str(Problem.from_json(problem))) for problem in context["problems"])
     yield (
         "Jobs",
         ", ".join(f"{number} {state}" for state, number in status["jobs"].items()) or "none",
@@ -57,6 +58,8 @@ def _daemon(status: Mapping[str, Any], command_name: str) -> str:
 
 
 def _context(context: Mapping[str, Any]) -> str:
+    if context.get("loading"):
+        return "is being loaded; ask again to see what comes of it"
     if not context["ok"]:
         return "cannot be executed; events wait until it can"
     return "can be executed; some variables have problems" if context["problems"] else "in order"

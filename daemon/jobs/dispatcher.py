@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,16 @@ Signature = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class _Hold:
-    """Nothing starts, because of `why`, until `until` or until the Python files have changed."""
+    """Nothing starts, because of `why`, until `until` or until the Python files have changed.
+
+    `broken` are the problems of the context file if these are why.
+    """
 
     why: str
     until: float
     sources: Path | None
     signature: Signature | None
+    broken: list[dict[str, Any]] | None
 
 
 class Dispatcher:
@@ -66,6 +70,17 @@ class Dispatcher:
         """Why queued jobs do not start, if something is in the way of all of them."""
         return self._hold.why if self._hold is not None else self._short_of_memory or None
 
+    @property
+    def broken(self) -> list[dict[str, Any]] | None:
+        """The problems of the context file that all jobs wait for, if they do."""
+        return None if self._hold is None else self._hold.broken
+
+    def try_again(self) -> None:
+        """The context file was mended, which may not show in the files beside it."""
+        if self._hold is not None and self._hold.broken is not None:
+            self._hold = replace(self._hold, until=self._outside.now())
+            self.wake()
+
     def wake(self) -> None:
         """There may be something to start."""
         self._news.set()
@@ -91,7 +106,7 @@ class Dispatcher:
         due = await insist(self._queue.next_due, "reading the queue", self._outside.log)
         if due is None:
             self._short_of_memory = ""
-            return None
+            return await self._hold_nothing()
         if self._hold is not None and not await self._is_over(self._hold):
             return LOOK_SECONDS
         free = self._outside.free_memory()
@@ -125,8 +140,8 @@ class Dispatcher:
                 handle = str(attempt)
             elif isinstance(error, ContextBroken):
                 await self._not_now(attempt)
-                why = broken_context(request, error.problems)
-                await self.hold(job, request, why, signature, ran=False)
+                why, broken = broken_context(request, error.problems), error.problems
+                await self.hold(job, request, why, signature, ran=False, broken=broken)
                 return
             elif is_passing(error):
                 await self._not_now(attempt)
@@ -135,6 +150,7 @@ class Dispatcher:
             else:
                 raise
         await self._release()
+        outside.loads(True)
         follower = await self._follower(job, attempt, request, handle)
         outside.publish(job.update())
         self._begun(follower)
@@ -194,15 +210,21 @@ class Dispatcher:
         signature: Signature | None = None,
         *,
         ran: bool,
+        broken: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Give `job` back and start nothing until `why` may be over; all who wait are told."""
+        """Give `job` back and start nothing until `why` may be over; all who wait are told.
+
+        `broken` are the problems of the context file if these are why.
+        """
         log = self._outside.log
+        if broken is not None:
+            self._outside.loads(False)
         if self._hold is None or self._hold.why != why:
             log.error("%s; jobs wait until that has changed", why)
         until, sources = self._outside.now() + HOLD_SECONDS, _sources(request)
         if signature is None:
             signature = await asyncio.to_thread(_signature, sources)
-        self._hold = _Hold(why, until, sources, signature)
+        self._hold = _Hold(why, until, sources, signature, broken)
         await insist(lambda: self._queue.give_back(job, why, ran=ran), job.name, log)
         held = await self._queue.get(job.id)
         await self._explain([held])
@@ -234,6 +256,16 @@ class Dispatcher:
         if self._outside.now() >= hold.until or hold.signature is None:
             return self._outside.now() >= hold.until
         return await asyncio.to_thread(_signature, hold.sources) != hold.signature
+
+    async def _hold_nothing(self) -> float | None:
+        """No job waits any more; when to look whether what they waited for is over (None: it is).
+
+        Not before: a job that is just being given back has to find why.
+        """
+        if self._hold is None or await self._is_over(self._hold):
+            self._hold = None
+            return None
+        return LOOK_SECONDS
 
     async def _release(self) -> None:
         if self._hold is not None:

@@ -57,7 +57,8 @@ class Outcome:
     """How an attempt came to its end.
 
     `how` is finished, failed, stopped, broken (the context) or lost; `cluster` says that cluster
-    variables are left for another job, `ran` that it has left results.
+    variables are left for another job, `ran` that it has left results; `problems` are those of a
+    broken context.
     """
 
     how: str
@@ -65,6 +66,7 @@ class Outcome:
     offsets: Mapping[str, int]
     cluster: bool = False
     ran: bool = True
+    problems: list[dict[str, Any]] | None = None
 
 
 class Follower:
@@ -220,14 +222,15 @@ class Follower:
 
     def _outcome(self, ended: Entry) -> Outcome:
         how, reason = ended.fields["status"], ended.fields["reason"]
+        problems = ended.fields.get("problems") or None
         if how == "broken":
-            problems = ended.fields.get("problems") or []
             reason = broken_context(self.request, problems) if problems else reason
         elif self._spoilt:
             reason = f"{reason}; {self._spoilt}" if reason else self._spoilt
             how = "failed" if how == "finished" else how
         cluster = how == "finished" and bool(self.progress.cluster) and not self.job.cluster
-        return Outcome(how, reason, self._taken, cluster=cluster, ran=bool(self.progress.done))
+        ran = bool(self.progress.done)
+        return Outcome(how, reason, self._taken, cluster=cluster, ran=ran, problems=problems)
 
 
 def broken_context(request: Mapping[str, Any], problems: list[dict[str, Any]]) -> str:

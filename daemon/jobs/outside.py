@@ -31,6 +31,7 @@ class Outside:
     journals do not tell: a context that cannot be executed, attempts that are used up.
     `publish(update)` is told of every change; see `Job.update`. A job's end is told when its
     results are in the run file, and after the job that follows from it.
+    `loads(whether)` is told what comes of loading the context for a job.
     `revoke(attempt)` claims an attempt for nobody; False when somebody was faster.
     `free_memory()` is in bytes, `now()` in seconds since the epoch.
     """
@@ -44,6 +45,7 @@ class Outside:
     arrived: Callable[[MigrationEvent], Awaitable[None]]
     explain: Callable[[int, int, str], Awaitable[None]]
     publish: Callable[[Update], None]
+    loads: Callable[[bool], None]
     revoke: Callable[[Path], bool]
     free_memory: Callable[[], int]
     log: logging.Logger

@@ -114,6 +114,15 @@ class Scheduler:
         """Why queued jobs do not start, if something is in the way of all of them."""
         return self._dispatcher.waiting
 
+    @property
+    def broken(self) -> list[dict[str, Any]] | None:
+        """The problems of the context file that all jobs wait for, if they do."""
+        return self._dispatcher.broken
+
+    def try_again(self) -> None:
+        """The context file was mended: the jobs that wait for that are tried."""
+        self._dispatcher.try_again()
+
     def running(self) -> list[dict[str, Any]]:
         """The jobs at work: job, proposal, run, data, variable, done, total, since."""
         return [follower.describe() for follower, _ in self._followers.values()]
@@ -156,7 +165,9 @@ class Scheduler:
         if outcome.how == "lost":
             await self._lost(job, outcome.reason)
         elif outcome.how == "broken":
-            await self._dispatcher.hold(job, follower.request, outcome.reason, ran=outcome.ran)
+            await self._dispatcher.hold(
+                *(job, follower.request, outcome.reason), ran=outcome.ran, broken=outcome.problems
+            )
         else:
             await self._ended(job, outcome)
 
