@@ -6,6 +6,7 @@ change while a command follows its work: a daemon that starts asks the command t
 that is restarted is followed again, and a command goes on with what another one left.
 """
 
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from daemon.lock import FolderLock, Holder
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for them
     import asyncio
 
-    from daemon.control import ControlClient
+    from daemon.control import ControlClient, ServiceError
     from daemon.service import Service
 
 WAIT_SECONDS = 15.0
@@ -52,7 +53,10 @@ class Connection:
         self._service: Service | None = None
         self._runner: asyncio.Runner | None = None
         self.daemon: Holder | None = None
-        self._open(create)
+        try:
+            self._open(create)
+        except PermissionError as error:
+            raise _refusal(folder, error) from error
 
     def close(self) -> None:
         """Leave. What was asked of others goes on; what began here gets the time to end."""
@@ -159,6 +163,35 @@ class Connection:
                 )
             time.sleep(0.02)
         return None
+
+
+def _refusal(folder: Path, error: PermissionError) -> "ServiceError":
+    """What one who may not write the folder is told: whose it is, and what can be done without."""
+    import getpass
+
+    from daemon.control import ServiceError
+
+    closed = Path(error.filename or folder)
+    while not closed.exists():
+        closed = closed.parent
+    owner, group = _owners(closed)
+    whom = f"the user {owner}"
+    if closed.stat().st_mode & stat.S_IWGRP:
+        whom += f" and the group {group}"
+    return ServiceError(
+        f"{getpass.getuser()} may not use the service of {folder}: {closed} is for {whom} "
+        f"({error.strerror}). Ask {owner} for access; who may read the folder can read its table "
+        "and results with RunTable of ctxlib, from Python"
+    )
+
+
+def _owners(path: Path) -> tuple[str, str]:
+    """The user and the group that `path` belongs to, by number where they have no name."""
+    info = path.stat()
+    try:
+        return path.owner(), path.group()
+    except KeyError:
+        return str(info.st_uid), str(info.st_gid)
 
 
 def _give_way(folder: Path) -> None:
