@@ -15,6 +15,7 @@ MODULES = {
     "arrays": "a run of 100 DataArrays",
     "writing": "50 values into a long table",
     "reading": "a long table from Python",
+    "definitions": "context files and `import ctxlib`",
     "startup": "--help",
     "idle": "a daemon with nothing to do",
     "interpreters": "interpreters started",
