@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ctxlib.column_names import is_name
 from ctxlib.definitions import Context
 from ctxlib.group import declares_name, given_name, is_group
 from ctxlib.variable import Variable
@@ -40,10 +41,7 @@ def context_of(pairs: Sequence[Item], names: Mapping[int, str], path: Path) -> C
     for pair in pairs:
         name, item = name_of(pair, names), pair[1]
         if name is None:
-            raise ValueError(
-                f"a group {type(item).__name__} has no name: make it with name=..., or add "
-                "{name: group}"
-            )
+            raise ValueError(_nameless(item))
         if isinstance(item, Variable) and _is_of_context(item):
             named[name] = item
         elif top.setdefault(name, item) is not item:
@@ -58,9 +56,19 @@ def name_of(pair: Item, names: Mapping[int, str]) -> str | None:
     if given is not None:
         return given
     if isinstance(item, Variable):
-        return item.name if _is_of_context(item) else names.get(id(item), item.name)
+        known = item.name if _is_of_context(item) else names.get(id(item), item.name)
+        # A lambda's own is none.
+        return known if is_name(known) else None
     own = None if declares_name(type(item)) else vars(item).get("name")
     return given_name(item) or names.get(id(item)) or own
+
+
+def _nameless(item: object) -> str:
+    if isinstance(item, Variable):
+        return f"a variable of a function called {item.name!r} has no name: add {{name: variable}}"
+    return (
+        f"a group {type(item).__name__} has no name: make it with name=..., or add {{name: group}}"
+    )
 
 
 def _is_of_context(variable: Variable) -> bool:

@@ -113,9 +113,9 @@ class Pipeline:
     def add(self, *items: object) -> Pipeline:
         """Add variables and groups, lists of them, or groups by the names that they get.
 
-        Gives this pipeline. A group without a name can be added in a context file, which gives it
-        one. Raises TypeError for anything else, and ValueError when another variable of the same
-        name is there.
+        Gives this pipeline. What has no name, such as a group or a variable of a lambda, can be
+        added in a context file, which gives it one. Raises TypeError for anything else, and
+        ValueError when another variable of the same name is there.
         """
         added = [*self._added, *(found for item in items for found in unpacked(item))]
         named = [pair for pair in added if name_of(pair, {}) is not None]
@@ -224,7 +224,7 @@ class Pipeline:
         """The variables and parameters as a context.
 
         In `namespace`, that of the context file at `path`, groups have their names. Raises
-        ValueError for a group without a name.
+        ValueError for what has no name.
         """
         if self._known is not None and namespace is None:
             return self._known

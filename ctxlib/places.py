@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import SupportsIndex
 
 DATA_ROOT = "/gpfs/exfel/exp"
 """Where EuXFEL keeps proposals: <instrument>/<cycle>/p<number>; else EXTRA_DATA_DATA_ROOT."""
@@ -43,16 +45,18 @@ def find_proposal(number: int) -> Path:
     )
 
 
-def find_folder(text: str | os.PathLike[str] | None) -> Path:
-    """The database folder that `text` names: a folder, or a proposal's number; None means here.
+def find_folder(place: SupportsIndex | str | os.PathLike[str] | None) -> Path:
+    """The database folder that `place` names: a folder, or a proposal's number; None means here.
 
-    A folder of that name wins over a proposal. The folder need not exist. Raises NotFoundError for
-    a proposal that is not found.
+    A folder whose name is a number wins over a proposal, unless `place` is no text but a number.
+    The folder need not exist. Raises NotFoundError for a proposal that is not found.
     """
-    if text is None:
+    if place is None:
         return Path.cwd()
-    path = Path(text).expanduser()
-    digits = str(text).removeprefix("p")
+    if isinstance(place, SupportsIndex):
+        return find_proposal(operator.index(place)) / DATABASE_IN_PROPOSAL
+    path = Path(place).expanduser()
+    digits = str(place).removeprefix("p")
     if not path.exists() and digits.isdecimal():
         return find_proposal(int(digits)) / DATABASE_IN_PROPOSAL
     return path.absolute()

@@ -53,8 +53,8 @@ def submit(
     for a value that cannot be saved, FileNotFoundError and NotFoundError for a database that is not
     there, and OSError.
     """
-    folder = find_folder(str(proposal) if damnit_dir is None else damnit_dir)
     proposal, run = _number("proposal", proposal), _number("run", run)
+    folder = find_folder(proposal if damnit_dir is None else damnit_dir)
     failed = dict(errors or {})
     names = [*variables, *failed]
     _check(TableFile(folder / "runs.sqlite"), proposal, names, provenance)

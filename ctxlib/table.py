@@ -10,7 +10,7 @@ import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from ctxlib.errors import nearest
 from ctxlib.pending import PendingResults
@@ -34,10 +34,9 @@ class RunTable:
     "energy"]` name one; else it is the folder's own.
     """
 
-    def __init__(self, location: int | str | os.PathLike[str]) -> None:
+    def __init__(self, location: SupportsIndex | str | os.PathLike[str]) -> None:
         """Raises NotFoundError for an unknown proposal, FileNotFoundError without a run table."""
-        text = str(location) if isinstance(location, int) else location
-        self.folder = find_folder(text)
+        self.folder = find_folder(location)
         self._file = TableFile(self.folder / "runs.sqlite")
         self._pending = PendingResults(self.folder)
 

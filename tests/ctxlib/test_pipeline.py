@@ -268,6 +268,22 @@ def test_groups_need_a_name():
         made.execute(data=1)
 
 
+def test_variables_of_lambdas_need_a_name():
+    of_lambda = Variable(title="One")(lambda run: 1)
+    with pytest.raises(ValueError, match=r"'<lambda>' has no name: add {name: variable}"):
+        Pipeline().add(of_lambda).execute(data=1)
+    assert Pipeline().add({"one": of_lambda}).execute(data=1).values == {"one": 1}
+
+
+def test_a_file_names_variables_of_lambdas():
+    made = Pipeline.from_str(
+        "from ctxlib import Pipeline, Variable\n"
+        "one = Variable(title='One')(lambda run: 1)\n"
+        "Pipeline.set_default(Pipeline().add(one))\n"
+    )
+    assert made.execute(data=1).values == {"one": 1}
+
+
 def test_two_of_one_name_are_refused_and_nothing_is_added():
     made = Pipeline().add(a)
     another = Variable(lambda run: 1)

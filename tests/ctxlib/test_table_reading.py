@@ -123,6 +123,9 @@ def test_a_proposal_by_its_number(example, tmp_path, monkeypatch):
     (place / "amore").symlink_to(example)
     monkeypatch.setenv("EXTRA_DATA_DATA_ROOT", str(tmp_path))
     assert RunTable(1234).runs() == RunTable("p1234").runs() == [1, 2]
+    (tmp_path / "1234").mkdir()
+    monkeypatch.chdir(tmp_path)  # a number is no folder
+    assert RunTable(np.int64(1234)).runs() == RunTable(1234).runs() == [1, 2]
     with pytest.raises(NotFoundError, match="proposal 99"):
         RunTable(99)
 
