@@ -46,7 +46,7 @@ def program() -> str:
     return click.get_current_context().find_root().info_name or "runtable"
 
 
-def quote(path: Path) -> str:
+def quote(path: Path | str) -> str:
     """`path` as a shell takes it, for commands that people copy."""
     import shlex
 

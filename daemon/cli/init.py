@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from daemon.cli.folder import DATABASE, PROPOSAL, program
+from daemon.cli.folder import DATABASE, PROPOSAL, program, quote
 from daemon.cli.output import plural
 
 CONTEXT = "context.py"
@@ -80,11 +80,12 @@ def command(
     for key, value in settings.items():
         click.echo(f"The setting {key} is {value}, as the template needs it.")
     if seen:
+        were, are, them = ("was", "is", "it") if seen == 1 else ("were", "are", "them")
         click.echo(
-            f"{plural(seen, 'run folder')} that were there already are left alone; "
-            f"`{program()} reprocess all --in {folder}` processes them."
+            f"{plural(seen, 'run folder')} that {were} there already {are} left alone; "
+            f"`{program()} reprocess all --in {quote(folder)}` processes {them}."
         )
-    click.echo(f"`{program()} listen {folder} --daemonize` starts the daemon.")
+    click.echo(f"`{program()} listen {quote(folder)} --daemonize` starts the daemon.")
 
 
 def _refuse_what_is_there(folder: Path) -> None:
@@ -97,7 +98,7 @@ def _refuse_what_is_there(folder: Path) -> None:
     if (folder / CONTEXT).exists():
         raise click.ClickException(
             f"there is a {CONTEXT} in {folder} already, which stays as it is; "
-            f"`{program()} proposal N --in {folder}` makes a blank database beside it"
+            f"`{program()} proposal N --in {quote(folder)}` makes a blank database beside it"
         )
 
 

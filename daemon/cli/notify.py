@@ -2,7 +2,7 @@
 
 import click
 
-from daemon.cli.folder import PROPOSAL, connect, database_folder, dir_argument, program
+from daemon.cli.folder import PROPOSAL, connect, database_folder, dir_argument, program, quote
 
 
 @click.command("notify")
@@ -30,7 +30,7 @@ def command(directory: str | None, run: int, data: str, proposal: int | None) ->
         if service.daemon is None:
             raise click.ClickException(
                 f"no daemon answers for {folder}; start it with "
-                f"`{program()} listen {folder} --daemonize`"
+                f"`{program()} listen {quote(folder)} --daemonize`"
             )
         event = service.call("event", **arguments)["event"]
     click.echo(f"Stored: {data} data of run {run}, proposal {event['proposal']}")

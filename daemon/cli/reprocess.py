@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.cli.folder import connect, database_folder, in_option, program
+from daemon.cli.folder import connect, database_folder, in_option, program, quote
 from daemon.cli.output import plural
 from daemon.cli.plan import name_runs, plan_lines
 from daemon.cli.progress import Tally, View, Waits, job_line, view
@@ -138,7 +138,8 @@ def _hand_over(service: "Connection", folder: Path, request: dict[str, Any]) -> 
     if service.daemon is None:
         raise click.ClickException(
             f"no daemon runs for {folder}, so the work is only done while this command waits: "
-            f"leave out --no-wait, or start one with `{program()} listen {folder} --daemonize`"
+            "leave out --no-wait, or start one with "
+            f"`{program()} listen {quote(folder)} --daemonize`"
         )
     tally = Tally()
     if _submit(service, request, tally):

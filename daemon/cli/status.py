@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from daemon.cli.folder import connect, database_folder, dir_argument, program
+from daemon.cli.folder import connect, database_folder, dir_argument, program, quote
 from daemon.cli.output import how_far, local_time
 
 
@@ -50,7 +50,8 @@ def describe(status: Mapping[str, Any], command_name: str) -> Iterator[tuple[str
 def _daemon(status: Mapping[str, Any], command_name: str) -> str:
     daemon = status["daemon"]
     if daemon is None:
-        return f"none; `{command_name} listen {status['folder']} --daemonize` starts it"
+        folder = quote(status["folder"])
+        return f"none; `{command_name} listen {folder} --daemonize` starts it"
     return (
         f"on {daemon['host']}, process {daemon['pid']} of {daemon['user']}, "
         f"since {local_time(daemon['since'])}"

@@ -1,5 +1,6 @@
 """`init`: a new database folder, and what it refuses to touch."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -113,6 +114,16 @@ def test_a_proposals_number_and_its_runs(proposal: Path, events: SeenEvents) -> 
     assert "2 run folders that were there already are left alone" in result.stdout
     folder = proposal / "usr" / "Shared" / "amore"
     assert events(folder) == [(1, "raw", "seen"), (2, "raw", "seen")]
+
+
+def test_commands_to_copy_are_as_a_shell_takes_them(proposal: Path) -> None:
+    shutil.rmtree(proposal / "raw" / "r0002")
+    folder = proposal / "usr" / "our tests"
+    result = init(folder)
+    assert result.exit_code == 0, result.output
+    assert "1 run folder that was there already is left alone" in result.stdout
+    assert f"reprocess all --in '{folder}'` processes it." in result.stdout
+    assert f"listen '{folder}' --daemonize`" in result.stdout
 
 
 def test_existing_runs_are_processed_when_asked_for(proposal: Path, events: SeenEvents) -> None:
