@@ -147,7 +147,7 @@ async def test_a_job_that_another_backend_goes_on_with(bench):
     request = bench.folder / "jobs" / job_id / "job.json"
     assert json.loads(request.read_text())["backend"] == "sequential"
     bench.manager.play = whole
-    bench.manager.lose(bench.manager.submitted[0])
+    bench.manager.lost[str(bench.manager.submitted[0].folder)] = "its command is gone"
     await bench.settled(job_id)
     assert json.loads(request.read_text())["backend"] == "local"
 

@@ -1,0 +1,238 @@
+"""A scheduler with a manager that does as it is told: journals are written by the tests."""
+
+import asyncio
+import logging
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+from queue_helpers import eventually
+
+from ctxlib.journal import JournalWriter, file_name
+from daemon.backends import Status
+from daemon.database import Database
+from daemon.events.inbox import Inbox
+from daemon.jobs import dispatcher, finisher, trouble
+from daemon.jobs.job import Work
+from daemon.jobs.outside import Outside
+from daemon.jobs.queue import Queue
+from daemon.jobs.scheduler import Scheduler
+from daemon.jobs.tables import MIGRATIONS
+
+LOG = logging.getLogger("scheduler")
+PROBLEM = {"message": "invalid syntax", "line": 3, "variable": None, "mend": ""}
+
+
+class Attempt:
+    """One attempt, as its processes would write it."""
+
+    def __init__(self, folder, wake):
+        self.folder, self.wake, self.journals = folder, wake, {}
+
+    @property
+    def job(self):
+        return self.folder.parent.name
+
+    def say(self, kind, n=1, **fields):
+        if n not in self.journals:
+            path = self.folder / file_name(n)
+            self.journals[n] = JournalWriter(path, lambda: self.wake(self.job))
+        self.journals[n].write(kind, **fields)
+
+    def claim(self):
+        (self.folder / "claim").write_text("{}")
+        self.say("claimed", 0)
+
+    def plan(self, *order, cluster=()):
+        self.say("plan", order=list(order), cluster=list(cluster), variables=[], problems=[])
+
+    def result(self, variable):
+        (self.folder / "fragments" / f"{variable}.h5").touch()
+        self.say("finished", variable=variable)
+
+    def end(self, status="finished", reason="", **fields):
+        self.say("ended", 0, status=status, reason=reason, **fields)
+        for journal in self.journals.values():
+            journal.close()
+        self.journals = {}
+
+
+class ScriptedManager:
+    """Starts nothing; `play(attempt)` is what happens to each that is submitted."""
+
+    def __init__(self):
+        self.submitted, self.lost, self.cancelled = [], {}, {}
+        self.play, self.refuse, self.wake = None, None, lambda job: None
+        self.unclaimed = False
+
+    async def submit(self, folder):
+        if self.refuse is not None:
+            raise self.refuse
+        attempt = Attempt(folder, self.wake)
+        self.submitted.append(attempt)
+        if not self.unclaimed:
+            attempt.claim()
+        if self.play is not None:
+            self.play(attempt)
+        return str(folder)
+
+    async def poll(self, handles):
+        return {
+            handle: Status("lost", self.lost[handle]) if handle in self.lost else Status("running")
+            for handle in handles
+        }
+
+    async def cancel(self, handle, reason):
+        self.cancelled[handle] = reason
+
+    async def close(self):
+        pass
+
+    def jobs(self):
+        return [attempt.job for attempt in self.submitted]
+
+
+def whole(attempt):
+    attempt.plan("a", "b")
+    for variable in "ab":
+        attempt.say("started", variable=variable)
+        attempt.result(variable)
+    attempt.end()
+
+
+class Bench:
+    """A database folder with a scheduler that can be ended, killed and started again."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "context.py").write_text("")
+        self.manager = ScriptedManager()
+        self.settings = SimpleNamespace(
+            local_jobs=2, memory_reserve="1G", max_attempts=3, stop_grace=0
+        )
+        self.free = 8 * 2**30
+        self.applied, self.combined, self.arrived, self.rows, self.updates = [], [], [], [], []
+        self.loads = []
+        self.on_apply = self.on_combine = self.on_arrived = None
+        self.numbers, self.time, self.looks = count(1), 1000.0, 0
+        self.open()
+
+    def open(self):
+        self.db = Database(self.folder / "daemon.sqlite", migrations=MIGRATIONS, wal=True)
+        self.inbox = Inbox(self.db)
+        self.queue = Queue(
+            self.db, log=LOG, now=lambda: self.time, new_id=lambda now: f"j{next(self.numbers)}"
+        )
+        outside = Outside(
+            manager=self.manager,
+            folder=self.folder,
+            settings=self.look,
+            request=self.request,
+            apply=self.apply,
+            combine=lambda job: self.combine(job),
+            arrived=self.arrive,
+            explain=self.explain,
+            publish=self.updates.append,
+            loads=self.loads.append,
+            revoke=self.revoke,
+            free_memory=lambda: self.free,
+            log=LOG,
+            now=lambda: self.time,
+        )
+        self.scheduler = Scheduler(self.queue, self.inbox, outside, poll_seconds=0.02)
+        self.manager.wake = self.scheduler.wake
+
+    def look(self):
+        self.looks += 1
+        return self.settings
+
+    async def looked(self):
+        """Have the dispatcher look, to its end, for jobs that may start."""
+        for _ in range(2):
+            seen = self.looks
+            self.scheduler.reconsider()
+            await eventually(lambda seen=seen: self.looks > seen)
+
+    async def start(self):
+        await self.scheduler.start()
+
+    async def stop(self):
+        await self.scheduler.stop()
+        await self.db.close()
+
+    async def again(self, manager=None):
+        """As a new daemon would: nothing is left but the folder."""
+        await self.stop()
+        self.manager = manager or self.manager
+        self.open()
+        await self.start()
+
+    def request(self, job):
+        context = str(self.folder / "context.py")
+        return {"id": job.id, "run": job.run, "context": context, "backend": job.backend}
+
+    async def apply(self, request, entries):
+        if self.on_apply:
+            self.on_apply(entries)
+        self.applied += [(request["id"], e.kind, e.fields.get("variable")) for e in entries]
+        return [{"kind": "result", "job": request["id"]} for e in entries if e.kind == "finished"]
+
+    async def combine(self, job):
+        lost = self.on_combine(job) if self.on_combine else ()
+        found = (self.folder / "jobs" / job.id).glob("*/fragments/*.h5")
+        self.combined.append((job.id, sorted(path.stem for path in found)))
+        return lost or ()
+
+    async def arrive(self, event):
+        if self.on_arrived:
+            self.on_arrived(event)
+        self.arrived.append(event.run)
+
+    async def explain(self, proposal, run, text):
+        self.rows.append((run, text))
+
+    def revoke(self, attempt):
+        try:
+            (attempt / "claim").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    async def submit(self, run=1, **extra):
+        work = {"proposal": 1234, "run": run, "data": "raw", "source": "test", "live": False}
+        (job,) = await self.scheduler.submit([Work(**work | extra)])
+        return job.id
+
+    async def settled(self, job_id):
+        for _ in range(4000):
+            job = await self.queue.get(job_id)
+            if job.settled and job.update() in self.updates:  # stored, then told
+                return job
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"{job} has not settled")
+
+    async def in_state(self, job_id, state):
+        for _ in range(4000):
+            job = await self.queue.get(job_id)
+            if job.state is state:
+                return job
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"{job} is not {state}")
+
+    def fragments(self, job_id):
+        return sorted(p.stem for p in (self.folder / "jobs" / job_id).glob("*/fragments/*"))
+
+    async def became(self, job_id):
+        return [line["became"] for line in await self.queue.history(job_id)]
+
+
+@pytest.fixture
+async def bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(trouble, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(finisher, "RETRIES", (0.01, 0.01))
+    monkeypatch.setattr(finisher, "CLEAN_SECONDS", 0.0)
+    for name in ("LOOK_SECONDS", "IDLE_SECONDS"):
+        monkeypatch.setattr(dispatcher, name, 0.02)
+    bench = Bench(tmp_path)
+    yield bench
+    await bench.stop()
