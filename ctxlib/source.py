@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import linecache
+import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType
@@ -19,6 +21,7 @@ def compile_source(source: bytes, path: str) -> tuple[CodeType, list[Problem]]:
 
     Raises ContextError with the line where the syntax is wrong.
     """
+    _check_encoding(source)
     try:
         tree = ast.parse(source, path)
         code = compile(tree, path, "exec", dont_inherit=True)
@@ -49,6 +52,22 @@ def syntax_tree(path: str) -> ast.Module | None:
         return ast.parse(Path(path).read_bytes())
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return None
+
+
+def _check_encoding(source: bytes) -> None:
+    """Refuse what Python refuses in a file, where its compiler overlooks it in comments."""
+    try:
+        source.decode()
+    except UnicodeDecodeError as error:
+        try:
+            encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
+        except SyntaxError:  # nothing is declared, or what there is not
+            encoding = "utf-8"
+        if not encoding.startswith("utf-8"):
+            return
+        byte, line = source[error.start], source.count(b"\n", 0, error.start) + 1
+        message = f"SyntaxError: the byte 0x{byte:02x} is not UTF-8"
+        raise ContextError([Problem(message, line, mend="save the file as UTF-8")]) from error
 
 
 def _replaced(body: Sequence[ast.stmt], prefix: str = "") -> Iterator[Problem]:

@@ -229,6 +229,20 @@ def test_broken_files_say_where(context, text, line, message):
     assert problem.variable is None
 
 
+@pytest.mark.parametrize("text", ["x = 1\n# Übung\n", "x = 1\ny = 'Übung'\n"])
+def test_a_file_that_is_not_utf8_is_refused_as_python_does(tmp_path, text):
+    path = tmp_path / "context.py"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ContextError) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        "line 2: SyntaxError: the byte 0xdc is not UTF-8 (save the file as UTF-8)"
+    )
+    path.write_text(f"# coding: latin-1\n{text}", encoding="latin-1")
+    assert load(path).problems == []
+
+
 def test_broken_helpers_say_where_in_both_files(context, tmp_path):
     (tmp_path / "helper.py").write_text("x = 1\nx / 0\n")
     (tmp_path / "typo.py").write_text("x = = 1\n")
