@@ -181,7 +181,14 @@ class Settings(BaseModel):
     @property
     def warnings(self) -> list[str]:
         """Stored values that could not be used, each in words with what was taken instead."""
-        return list(self._warnings)
+        ours = type(self).model_fields["data_format_version"].default
+        if self.data_format_version <= ours:
+            return list(self._warnings)
+        newer = (
+            f"runs.sqlite has format version {self.data_format_version}, newer than {ours}: only "
+            "the tables that are known here are used"
+        )
+        return [newer, *self._warnings]
 
     @property
     def params(self) -> dict[str, Scalar]:

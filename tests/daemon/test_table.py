@@ -326,7 +326,10 @@ async def test_a_newer_format_with_our_tables_is_used_with_a_warning(tmp_path, c
     table = RunsTable(path)
     await table.set_results(1, 1, [CellValue("a", summary(1))])
     assert "a format newer than 4" in caplog.text
-    assert (await table.settings()).data_format_version == 5
+    settings = await table.settings()
+    assert settings.data_format_version == 5
+    (warning,) = settings.warnings
+    assert "format version 5, newer than 4" in warning
     await table.close()
 
 
