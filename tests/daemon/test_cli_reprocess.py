@@ -235,3 +235,60 @@ def test_every_stage_of_a_job_has_words_in_the_bar() -> None:
         (job(1, 1, "stopped"), "run 1 stopped"),
     ]
     assert [_now(tally.take(item)) for item, _ in stages] == [words for _, words in stages]
+
+
+STALE = [
+    {
+        "runs": [1, 2],
+        "data": "raw",
+        "variables": [{"name": "foo", "why": ["its source changed", "parameter k was 1, is 2"]}],
+        "jobs": [
+            {"cluster": False, "variables": ["bar", "foo"]},
+            {"cluster": True, "variables": ["big"]},
+        ],
+    }
+]
+
+
+def test_what_is_stale_is_told_and_computed(cli: Run, cli_service: FakeService) -> None:
+    cli_service.answers["reprocess"].update(plan=STALE, current=[3])
+    answer = cli("reprocess", "all", "--changed", "--no-wait")
+    assert cli_service.asked[0][1]["changed"] is True
+    assert answer.stdout.splitlines() == [
+        "Runs 1,2 (raw data): 1 stale variable",
+        "  foo: its source changed; parameter k was 1, is 2",
+        "  job: bar, foo",
+        "  cluster job after it: big",
+        "  computed again as others need it: bar, big",
+        "Run 3: nothing is stale",
+        "The daemon processes runs 1,2; `main jobs` shows how far it is",
+    ]
+
+
+@pytest.mark.parametrize("way", [[], ["--no-wait"]])
+def test_nothing_is_stale(cli: Run, cli_service: FakeService, way: list[str]) -> None:
+    cli_service.answers["reprocess"] = {"jobs": [], "skipped": [], "plan": [], "current": [1]}
+    cli_service.answers["settings"] = {"rows": {}}
+    cli_service.answers["status"] = {"context": {"ok": True, "problems": []}}
+    answer = cli("reprocess", "1", "--changed", *way)
+    assert (answer.exit_code, answer.stdout) == (0, "Run 1: nothing is stale\n")
+    assert "follow" not in [op for op, _ in cli_service.asked]
+
+
+def test_a_dry_run_only_asks_for_the_plan(cli: Run, cli_service: FakeService) -> None:
+    variables = [{"name": "foo", "why": []}]
+    plan = [{**STALE[0], "variables": variables, "jobs": STALE[0]["jobs"][:1]}]
+    skipped = [{"run": 9, "reason": "no data"}]
+    cli_service.answers["plan"] = {"plan": plan, "current": [4], "skipped": skipped}
+    answer = cli("reprocess", "1-9", "--var", "foo", "--dry-run")
+    assert answer.exit_code == 0
+    assert answer.stderr == "Skipped run 9: no data\n"
+    assert answer.stdout.splitlines() == [
+        "Runs 1,2 (raw data): 1 variable",
+        "  job: bar, foo",
+        "  computed again as others need it: bar",
+        "Run 4: no variable is chosen",
+        "Nothing was done, because of --dry-run",
+    ]
+    request = {"runs": [*range(1, 10)], "match": [], "variables": ["foo"], "mock": False}
+    assert cli_service.asked == [("plan", request)]
