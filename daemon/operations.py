@@ -38,6 +38,7 @@ class Operations:
             "events": self.events,
             "reprocess": self.reprocess,
             "plan": self.plan,
+            "take-back": self.take_back,
             "follow": self.follow,
             "jobs": self.jobs,
             "settings": self.settings,
@@ -134,6 +135,14 @@ class Operations:
         made = await self._service.submit(work.works(wish, plans, backend=backend))
         jobs = [{"id": job.id, "run": job.run, "data": job.data} for job in made]
         return {"jobs": jobs, "skipped": found.skipped, **told}
+
+    async def take_back(self, jobs: list[str], reason: str) -> dict[str, Any]:
+        """Cancel those of `jobs` that nobody has begun with: {"canceled": their ids}."""
+        service = self._service
+        await service.work()
+        found = await self._with_following(jobs)
+        canceled = [job.id for job in found if await service.scheduler.take_back(job, reason)]
+        return {"canceled": canceled}
 
     async def plan(
         self,

@@ -8,7 +8,7 @@ that is restarted is followed again, and a command goes on with what another one
 
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ class Connection:
         assert self._service is not None
         return self._run(self._service.operations.call(op, **arguments))
 
-    def stream(self, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, op: str, **arguments: Any) -> Generator[dict[str, Any], None, None]:
         """The items of operation `op` as they come; raises ServiceError.
 
         When whoever answers ends or hands over, the next one is asked for the same.

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,22 +160,53 @@ def _run_each(
     tally: Tally,
 ) -> None:
     """Run one job after the other in this terminal, while the service follows what it says."""
+    from daemon.backends import ContextBroken
+
+    python = service.call("settings")["rows"].get("context_python") or sys.executable
+    for run in runs:
+        if service.daemon is not None:  # it holds jobs back then, and this would wait for them
+            context = service.call("status")["context"]
+            if not context["ok"] and not context.get("loading"):
+                raise _cannot_be_executed(folder, context["problems"])
+        jobs = _submit(service, {**request, "runs": [run]}, tally)
+        try:
+            _run_here(service, folder, jobs, python, tally)
+        except (ContextBroken, OSError, ValueError) as error:
+            # Nobody else is to wait for it, or to try it again.
+            service.call("take-back", jobs=jobs, reason=f"it could not be started: {error}")
+            for item in service.stream("follow", jobs=jobs):
+                tally.take(item)
+            if isinstance(error, ContextBroken):
+                raise _cannot_be_executed(folder, error.problems) from error
+            raise click.ClickException(f"run {run} could not be started: {error}") from error
+        for job in jobs:
+            click.echo(job_line(tally.jobs[job]), err=True)
+
+
+def _run_here(
+    service: "Connection", folder: Path, jobs: list[str], python: str, tally: Tally
+) -> None:
+    """Run the attempts of `jobs` as they are handed out; raises what `run_here` does."""
     import asyncio
 
     from daemon.backends.sequential import run_here
     from daemon.library import install
 
-    python = service.call("settings")["rows"].get("context_python") or sys.executable
     waits = Waits()
-    for run in runs:
-        jobs = _submit(service, {**request, "runs": [run]}, tally)
-        for item in service.stream("follow", jobs=jobs):
+    with closing(service.stream("follow", jobs=jobs)) as items:
+        for item in items:
             waits.update(tally.take(item))
             if item["kind"] == "job" and item["state"] == "dispatched":
                 attempt = folder / "jobs" / item["id"] / str(item["attempt"])
-                asyncio.run(run_here(attempt, folder, install(folder), python))
-        for job in jobs:
-            click.echo(job_line(tally.jobs[job]), err=True)
+                if attempt.exists():  # otherwise it is told of once more when it does
+                    asyncio.run(run_here(attempt, folder, install(folder), python))
+
+
+def _cannot_be_executed(folder: Path, problems: Sequence[dict[str, Any]]) -> click.ClickException:
+    from ctxlib.errors import Problem
+
+    said = "\n".join(f"  {Problem.from_json(problem)}" for problem in problems)
+    return click.ClickException(f"{folder / 'context.py'} cannot be executed:\n{said}")
 
 
 def _submit(service: "Connection", request: dict[str, Any], tally: Tally) -> list[str]:

@@ -8,13 +8,14 @@ from typing import Any
 from daemon.events.inbox import Inbox
 from daemon.jobs.dispatcher import Dispatcher
 from daemon.jobs.finisher import Finisher
+from daemon.jobs.folder import attempt_folder
 from daemon.jobs.follower import Follower, Outcome
 from daemon.jobs.intake import Intake
 from daemon.jobs.job import SUBMISSION, Job, Work
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue, cluster_id
 from daemon.jobs.recovery import Recovery
-from daemon.jobs.states import TERMINAL, Refused, State
+from daemon.jobs.states import TERMINAL, Refused, State, Who
 from daemon.jobs.submitted import Submitted
 from daemon.jobs.trouble import insist
 
@@ -99,6 +100,29 @@ class Scheduler:
             self._outside.publish(job.update())
         self._dispatcher.wake()
         return jobs
+
+    async def take_back(self, job: Job, why: str) -> bool:
+        """Cancel a job that nobody has begun with; False when somebody has, or it has ended."""
+        if job.state is State.DISPATCHED:
+            attempt = attempt_folder(self._outside.job_folder(job.id), job.attempt)
+            try:
+                if not await asyncio.to_thread(self._outside.revoke, attempt):
+                    return False
+            except FileNotFoundError:
+                return False  # it is just being handed over
+        elif job.state is not State.QUEUED:
+            return False
+        try:
+            await self._queue.transition(job, State.CANCELED, Who.SERVER, why)
+        except Refused:
+            return False  # somebody was faster
+        canceled = await self._queue.get(job.id)
+        if not canceled.settled:
+            self._finisher.add(canceled)  # earlier attempts may have left results
+        else:
+            self._outside.publish(canceled.update())
+        self._dispatcher.wake()
+        return True
 
     def wake(self, job_id: str) -> None:
         """There may be something to read in the folder of this job."""

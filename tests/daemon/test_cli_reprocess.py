@@ -182,6 +182,21 @@ def test_ctrl_c(cli: Run, cli_service: FakeService, daemon: Holder | None, words
     assert words in answer.stderr
 
 
+def test_foreground_does_not_wait_for_a_context_that_is_broken(
+    cli: Run, cli_service: FakeService, cli_folder: Path
+) -> None:
+    problem = {"message": "invalid syntax", "line": 3, "variable": None, "mend": ""}
+    cli_service.answers["status"] = {"context": {"ok": False, "problems": [problem]}}
+    cli_service.answers["settings"] = {"rows": {}}
+    answer = cli("reprocess", "1", "--foreground")
+    assert answer.exit_code == 1
+    assert answer.stderr.splitlines() == [
+        f"Error: {cli_folder / 'context.py'} cannot be executed:",
+        "  line 3: invalid syntax",
+    ]
+    assert [op for op, _ in cli_service.asked] == ["settings", "status"]
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["5-1"], ["1", "--foreground", "--no-wait"], ["all", "--foreground"]]
 )

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,6 +187,23 @@ def test_foreground_runs_on_the_terminal_of_the_one_who_asked(beamtime: Beamtime
     followed = beamtime.run("reprocess", "1", "--foreground", "--var", "says")
     assert "hello there" in followed.stdout
     assert [job[3] for job in beamtime.jobs()] == ["finished", "finished"]
+
+
+def test_foreground_with_a_broken_context_says_so_and_leaves_nothing(beamtime: Beamtime) -> None:
+    beamtime.arrive(1)
+    beamtime.init("x = 1\ny = x / 0\n", stop_grace=60)
+    for daemon in (False, True):
+        if daemon:
+            beamtime.listen()
+        began = time.monotonic()
+        refused = beamtime.run("reprocess", "1", "--foreground", check=False)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stdout + refused.stderr
+        assert refused.stderr.count("line 2: ZeroDivisionError") == 1
+        assert time.monotonic() - began < 50  # it waits for nothing, `stop_grace` neither
+    assert {job[3] for job in beamtime.jobs()} == {"canceled"}
+    beamtime.write_context(CONTEXT)
+    beamtime.run("reprocess", "1")
 
 
 def test_a_daemon_that_stops_answers_until_its_jobs_have_ended(beamtime: Beamtime) -> None:
