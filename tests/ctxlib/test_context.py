@@ -230,7 +230,7 @@ def test_broken_files_say_where(context, text, line, message):
 
 
 @pytest.mark.parametrize("text", ["x = 1\n# Übung\n", "x = 1\ny = 'Übung'\n"])
-def test_a_file_that_is_not_utf8_is_refused_as_python_does(tmp_path, text):
+def test_a_file_that_is_not_utf8_is_refused_as_python_does(context, tmp_path, text):
     path = tmp_path / "context.py"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ContextError) as caught:
@@ -391,7 +391,7 @@ def test_loading_imports_nothing_heavy_of_its_own(tmp_path):
     assert run_python("-c", code, folder=tmp_path).stdout == "[]\n"
 
 
-def test_a_long_problem_is_shortened(tmp_path):
+def test_a_long_problem_is_shortened(context, tmp_path):
     path = tmp_path / "context.py"
     path.write_text("raise ValueError('x' * 1_000_000)\n")
     with pytest.raises(ContextError) as caught:
