@@ -129,7 +129,12 @@ class Pipeline:
 
         Where both have another variable of the same name, `on_conflict` says what holds: "keep"
         that from here, "replace" it, or "error": ValueError. A variable that both share is none.
+        Raises TypeError for what is no Pipeline.
         """
+        if not isinstance(other, Pipeline):
+            raise TypeError(
+                f"union takes a Pipeline, not {other!r}; add takes variables and groups"
+            )
         if on_conflict not in _ON_CONFLICT:
             raise ValueError(f'on_conflict={on_conflict!r}: give "error", "keep" or "replace"')
         mine, theirs = self.contents(), other.contents()
@@ -234,6 +239,14 @@ class Pipeline:
         if namespace is None:
             self._known = known
         return known
+
+    def __repr__(self) -> str:
+        try:
+            what = ", ".join(self.contents().variables) or "no variables"
+        except ValueError as error:
+            what = str(error)
+        name = f" {self.name!r}" if self.name else ""
+        return f"<Pipeline{name}: {what if len(what) <= 200 else f'{what[:197]}...'}>"
 
     def _with_base(self, context: Context) -> Pipeline:
         new = self._copy()

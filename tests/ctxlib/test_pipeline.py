@@ -268,6 +268,22 @@ def test_groups_need_a_name():
         made.execute(data=1)
 
 
+def test_only_pipelines_can_be_united():
+    with pytest.raises(TypeError, match="union takes a Pipeline, not <Variable 'a'>"):
+        Pipeline().union(a)
+
+
+def test_a_notebook_shows_what_is_in_it():
+    assert repr(Pipeline()) == "<Pipeline: no variables>"
+    assert repr(Pipeline(name="mine").add(a)) == "<Pipeline 'mine': a>"
+    assert "Shifted has no name" in repr(Pipeline().add(Shifted()))
+    many = Pipeline.from_str(
+        "from ctxlib import Variable\n"
+        + "".join(f"@Variable\ndef variable_{i}(run): pass\n" for i in range(100))
+    )
+    assert repr(many).endswith("...>")
+
+
 def test_variables_of_lambdas_need_a_name():
     of_lambda = Variable(title="One")(lambda run: 1)
     with pytest.raises(ValueError, match=r"'<lambda>' has no name: add {name: variable}"):
