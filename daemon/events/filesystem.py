@@ -82,10 +82,16 @@ def existing_runs(proposal_path: Path, pattern: RunPattern) -> list[tuple[Data, 
 def present_events(
     proposal_path: Path, pattern: RunPattern, proposal: int, now: float
 ) -> list[MigrationEvent]:
-    """The events of all runs as they are on disk now, for `Inbox.mark_seen`."""
+    """The events of all runs as they are on disk now, for `Inbox.mark_seen`.
+
+    Runs that cannot be read have none: what they are like is seen when they can.
+    """
     events = []
     for data, run, folder in existing_runs(proposal_path, pattern):
-        found = fingerprint(folder)
+        try:
+            found = fingerprint(folder)
+        except PermissionError:
+            continue
         if found is not None:
             key = event_key(data, run, found)
             events.append(MigrationEvent(proposal, run, data, FILESYSTEM, key, now))

@@ -99,6 +99,19 @@ def test_existing_runs_by_run_and_raw_first(tmp_path):
     assert existing_runs(tmp_path / "no such proposal", DEFAULT) == []
 
 
+def test_runs_that_cannot_be_read_have_no_event_yet(tmp_path, monkeypatch):
+    write(tmp_path / "raw/r0001/a.h5")
+    write(tmp_path / "raw/r0002/a.h5")
+
+    def refuse(folder):
+        if folder.name == "r0001":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return fingerprint(folder)
+
+    monkeypatch.setattr("daemon.events.filesystem.fingerprint", refuse)
+    assert [event.run for event in present_events(tmp_path, DEFAULT, 1234, 0.0)] == [2]
+
+
 # The settler
 
 changes = st.lists(
