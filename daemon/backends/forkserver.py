@@ -143,8 +143,7 @@ class ForkServer:
             self.note = message["ready"]["note"]
             self.usable = True
             self.listening = self._loop.create_task(self._listen())
-            self._start_idling()
-            return
+            return  # it idles from its first job on, which it was started for
         await self._hang_up()
         if "broken" in message:
             raise ContextBroken(message["broken"])

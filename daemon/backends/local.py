@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ctxlib import claim, processes
+from ctxlib.imports import stamp
 from ctxlib.job_folder import REQUEST
 from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Status
@@ -16,6 +17,8 @@ from daemon.backends.forkserver import ForkServer, KilledLoading, ServerKey
 
 # A context that is edited more often than this while one job waits is not ready for it.
 _MOST_RELOADS = 10
+# How often to look whether a context was edited while it is loaded.
+_LOOK_SECONDS = 1.0
 # Seconds beyond a job's time limit after which a process on another host counts as gone.
 _UNSEEN_MARGIN = 600.0
 
@@ -139,7 +142,16 @@ class LocalManager:
             return server
 
     async def _launch(self, key: ServerKey) -> ForkServer:
-        server = ForkServer(
+        while True:
+            server = self._new_server(key)
+            loading = asyncio.create_task(server.launch(self._load_limit))
+            await _end_when_edited(loading, key.context)
+            if not loading.cancelled():
+                loading.result()
+                return server
+
+    def _new_server(self, key: ServerKey) -> ForkServer:
+        return ForkServer(
             key,
             folder=self._folder,
             library=self._library,
@@ -148,8 +160,6 @@ class LocalManager:
             idle_seconds=self._idle_seconds,
             on_end=self._ended,
         )
-        await server.launch(self._load_limit)
-        return server
 
     def _make_room(self) -> None:
         """Let go of the servers that have been used least lately, if there are too many."""
@@ -186,6 +196,25 @@ class LocalManager:
                 jobs[reading.recv(4096).decode()] = None
         for job in jobs:
             self._on_wake(job)
+
+
+async def _end_when_edited(loading: asyncio.Task[None], context: Path) -> None:
+    """Wait for `loading`; cancel it when the file is edited meanwhile, as it may never end."""
+    before = await asyncio.to_thread(_stamp, str(context))
+    try:
+        while not (await asyncio.wait([loading], timeout=_LOOK_SECONDS))[0]:
+            if await asyncio.to_thread(_stamp, str(context)) != before:
+                return
+    finally:
+        loading.cancel()
+        await asyncio.wait([loading])
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        return stamp(path)
+    except OSError:
+        return None
 
 
 def request_stop(attempt_dir: Path, reason: str) -> None:

@@ -191,6 +191,19 @@ async def test_a_broken_context_is_told_and_mended(managed, tmp_path, context, t
     assert values(attempt) == {"number": 1}
 
 
+async def test_a_context_that_hangs_is_left_when_it_is_edited(managed, tmp_path):
+    local = managed()
+    hanging = "import pathlib, time\npathlib.Path('began').touch()\ntime.sleep(1000)\n"
+    attempt = make_job(tmp_path, context=hanging)
+    submitting = asyncio.create_task(local.manager.submit(attempt))
+    await eventually((tmp_path / "began").exists)
+    (tmp_path / "context.py").write_text(PLAIN)
+    await asyncio.wait_for(submitting, 30)
+    await eventually(lambda: ended(attempt))
+    assert values(attempt) == {"number": 1}
+    assert servers(tmp_path) == [server_of(attempt)]
+
+
 async def test_a_server_killed_while_it_loads_is_tried_once_more(managed, tmp_path):
     context = """
     import os, signal
