@@ -186,9 +186,7 @@ class _Collector:
             paths = self._paths(owner)
             matches = [paths[p] for p in paths if fnmatchcase(p, argument.target)]
             matches = list(dict.fromkeys(match for match in matches if match != name))
-            found = tuple(matches) or Problem(
-                "nothing in this group matches", mend="see the names with read-context"
-            )
+            found = tuple(matches) or self._nothing_matches(owner, argument.target)
         else:
             found = self._follow(owner, argument.target)
         if isinstance(found, Problem):
@@ -199,6 +197,18 @@ class _Collector:
         if found is None:
             return replace(argument, kind="missing")
         return replace(argument, names=found)
+
+    def _nothing_matches(self, owner: Any, pattern: str) -> Problem | None:
+        """None where the pattern asks for what an optional member has, and that is None."""
+        value: Any = owner
+        for part in pattern.split("."):
+            inside = members(self.linked(value)) if is_group(value) else {}
+            if part not in inside:
+                break
+            value = inside[part]
+            if value is None:
+                return None
+        return Problem("nothing in this group matches", mend="see the names with read-context")
 
     def _follow(self, owner: Any, target: str) -> tuple[str, ...] | Problem | None:
         value: Any = owner

@@ -48,7 +48,7 @@ def normalise(value: object) -> tuple[Any, str | None]:
 def _normalise_object(value: object) -> tuple[Any, str | None]:
     if isinstance(value, np.ndarray):
         return _array(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return _array(_from_sequence(value))
     if _is_instance(value, "xarray", "DataArray", "Dataset"):
         return _xarray(value)
@@ -123,7 +123,7 @@ def _numpy_scalar(value: np.generic) -> tuple[Any, str | None]:
     raise unsavable(value)
 
 
-def _from_sequence(value: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any]:
+def _from_sequence(value: list[Any] | tuple[Any, ...] | range) -> npt.NDArray[Any]:
     kind = type(value).__name__
     try:
         array = np.asarray(value)
@@ -153,6 +153,7 @@ def _array(array: npt.NDArray[Any]) -> tuple[Any, str | None]:
     if isinstance(array, np.ma.MaskedArray):
         masked = np.ma.getmaskarray(array)
         array = np.where(masked, np.nan, array.data) if masked.any() else array.data
+    array = np.asarray(array)  # a np.matrix stays two-dimensional whatever is done to it
     kind = array.dtype.kind
     if array.ndim == 0 and kind != "V":
         return normalise(array[()])

@@ -82,7 +82,9 @@ class RunFile:
         Raises KeyError if the file has no data of that name.
         """
         item = self._file.get(name)
-        if item is None or (isinstance(item, h5py.Group) and not len(item)):
+        # A Dataset of nothing is an empty group, and a value.
+        nothing = isinstance(item, h5py.Group) and not len(item) and not object_type(item)
+        if item is None or nothing:
             others = [other for other in self.names() if other != name]
             mend = nearest(name, others, otherwise="names() lists what there is")
             raise KeyError(f"{self.path.name} has no data of {name!r}; {mend}")

@@ -130,7 +130,8 @@ def _default(data: Any, objtype: str | None) -> Shown:
 def _array_default(array: npt.NDArray[Any], x: npt.NDArray[Any] | None) -> Shown:
     kind = array.dtype.kind
     if array.ndim == 0:
-        return _scalar(normalise(array)[0])
+        # A record of several fields has no one number to show.
+        return (_shape_text(array), None) if kind == "V" else _scalar(normalise(array)[0])
     if array.ndim == 1 and kind in "biufcmM":
         return _npy(trendline(array, x)), "trendline"
     if array.ndim == 2 and array.size and kind in "biufc":

@@ -108,6 +108,21 @@ def test_scalars_come_back_of_the_same_kind(run_file, value):
         assert found.dtype == value.dtype
 
 
+def test_a_single_record_a_matrix_and_a_range_come_back(run_file):
+    record = np.array((1, 2.5), [("a", "i4"), ("b", "f8")])
+    matrix = np.array([[1, 2], [3, 4]]).view(np.matrix)
+    publish(run_file, {"record": record, "matrix": matrix, "range": range(3)})
+    found = contents(run_file)
+    assert found["record"] == record
+    assert found["matrix"].tolist() == [[1, 2], [3, 4]]
+    assert found["range"].tolist() == [0, 1, 2]
+
+
+def test_a_dataset_of_nothing_comes_back(run_file):
+    publish(run_file, {"x": xr.Dataset(attrs={"note": "n"})})
+    xr.testing.assert_identical(contents(run_file)["x"], xr.Dataset(attrs={"note": "n"}))
+
+
 def test_lists_come_back_as_arrays(run_file):
     publish(run_file, {"numbers": [1, 2], "texts": ("a", "b"), "rows": [[1.0], [2.0]]})
     found = contents(run_file)

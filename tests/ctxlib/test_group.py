@@ -461,6 +461,24 @@ s = Sum()
     assert sorted(every) == sorted(set(loaded.variables) - {"s.all"})
 
 
+def test_a_glob_into_an_optional_member_that_is_none_drops_its_variable(context):
+    loaded = context(
+        XGM
+        + """
+@Group
+class Sum:
+    one: XGMDiagnostics = None
+    @Variable
+    def all(self, run, energies: "self#one.*"): return list(energies)
+    @Variable
+    def any(self, run, energies: "self#one.*" = "none"): return energies
+s = Sum()
+"""
+    )
+    assert not Graph(loaded).problems
+    assert results(loaded) == {"s.any": "none"}
+
+
 def test_string_annotations_of_the_future_change_nothing(context):
     loaded = context(
         NESTED + "mid = MIDDiagnostics(xgm=XGMDiagnostics(offset=2))\n",
