@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from daemon.database import Database
 from daemon.jobs.job import Job, Work
 from daemon.jobs.states import State
+from daemon.jobs.tables import MIGRATIONS
 from daemon.processing import Processing
 from daemon.settings import Settings
+from daemon.store.origins import Origins
 from daemon.store.table import RunsTable
 
 
@@ -21,6 +24,9 @@ async def test_a_context_that_cannot_be_read_is_left_to_the_one_who_loads_it(
     processing = Processing(
         tmp_path,
         RunsTable(tmp_path / "runs.sqlite"),
+        Origins(
+            Database(tmp_path / "daemon.sqlite", migrations=MIGRATIONS, wal=True), tmp_path / "jobs"
+        ),
         settings=lambda: Settings(proposal=1234),
         log=logging.getLogger("processing"),
     )
