@@ -73,7 +73,7 @@ async def run_here(attempt_dir: Path, folder: Path, library: Path, python: str) 
         library,
         python=lambda: python,
         mode=lambda: "fresh",
-        idle_seconds=lambda: 0.0,
+        idle_seconds=lambda: TAKE_SECONDS,  # its job follows at once; `close` ends it
         max_servers=lambda: 1,
         on_wake=lambda _job: None,
         on_end=lambda _job, _attempt: ended.set(),
