@@ -8,11 +8,11 @@ databases from outside is loaded when it is first used.
 from typing import TYPE_CHECKING, Any
 
 from ctxlib.cell import Cell
-from ctxlib.errors import Skip
+from ctxlib.errors import GroupError, Skip
 from ctxlib.group import Group, group
 from ctxlib.parameter import Parameter
 from ctxlib.reporting import progress
-from ctxlib.variable import Variable
+from ctxlib.variable import RunData, Variable
 
 if TYPE_CHECKING:
     from ctxlib.pipeline import Pipeline
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Cell",
     "Group",
+    "GroupError",
     "Parameter",
     "Pipeline",
+    "RunData",
     "Skip",
     "Variable",
     "group",

@@ -15,6 +15,13 @@ class Skip(Exception):
     """Raised by a variable that has nothing to give for this run; its text is the reason."""
 
 
+class GroupError(Exception):
+    """A wrong group, for existing context files that name it.
+
+    Nothing raises it here: what is wrong with a group is a problem of its variables.
+    """
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something wrong in a context file.

@@ -15,7 +15,7 @@ from ctxlib.errors import Problem
 from ctxlib.graph import Graph
 from ctxlib.items import Item, context_of, name_of, unpacked
 from ctxlib.results import Results
-from ctxlib.variable import Variable
+from ctxlib.variable import RunData, Variable
 
 _UNCHANGED: Final[Any] = object()
 _RUN_DATA = ("raw", "proc", "all")
@@ -268,4 +268,4 @@ def _texts(given: str | Collection[str]) -> list[str]:
 def _checked_run_data(run_data: str) -> str:
     if run_data not in _RUN_DATA:
         raise ValueError(f'run_data={run_data!r}: give "raw", "proc" or "all"')
-    return run_data
+    return str(RunData(run_data).value)

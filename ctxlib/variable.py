@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,15 @@ from ctxlib.errors import Problem, nearest
 from ctxlib.memory import LEAST, parse_memory
 from ctxlib.positions import DEFINITION, line_in_function
 
-__all__ = ["Argument", "Variable", "parse_tags"]
+__all__ = ["Argument", "RunData", "Variable", "parse_tags"]
+
+
+class RunData(str, Enum):
+    """What arrived, or triggers a variable; the texts "raw", "proc" and "all" do as well."""
+
+    RAW = "raw"
+    PROC = "proc"
+    ALL = "all"
 
 
 class Variable:
@@ -199,7 +208,7 @@ class Variable:
 
     def _data(self, value: object) -> str | None:
         if value is None or (isinstance(value, str) and value in ("raw", "proc")):
-            return value
+            return None if value is None else str(RunData(value).value)
         guess = nearest(value, ("raw", "proc")) if isinstance(value, str) else ""
         self._wrong("data", value, guess or "give 'raw' or 'proc'")
         return None

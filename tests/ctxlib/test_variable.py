@@ -345,3 +345,16 @@ def test_other_fields_of_a_cell_are_checked():
         Cell(1, summary=np.mean)
     with pytest.raises(TypeError, match="units=5"):
         Cell(1, units=5)
+
+
+def test_the_names_of_the_published_package_can_be_imported(context) -> None:
+    loaded = context("""
+        from damnit_ctx import Cell, Group, GroupError, Pipeline, RunData, Skip, Variable
+
+        @Variable(data=RunData.PROC)
+        def image(run):
+            return 1
+        """)
+    assert loaded.problems == []
+    assert loaded.variables["image"].data == "proc"
+    assert type(loaded.variables["image"].data) is str
