@@ -114,6 +114,11 @@ class ForkServer:
             self._process = self._spawn(theirs)
         except OSError as error:
             ours.close()
+            if str(error.filename).startswith(str(self._log_path().parent)):
+                raise _broken(
+                    f"{error.filename} cannot be written: {error.strerror}",
+                    "let the daemon write there",
+                ) from error
             raise _broken(
                 f"{self.key.python} cannot be started: {error.strerror}",
                 "set context_python to the Python that has the context's packages",

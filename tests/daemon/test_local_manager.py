@@ -237,6 +237,14 @@ async def test_an_import_without_end_is_ended(managed, tmp_path):
     await eventually(lambda: not servers(tmp_path))
 
 
+async def test_a_log_that_cannot_be_written_is_named(managed, tmp_path):
+    local = managed()
+    attempt = make_job(tmp_path, context="")
+    (tmp_path / "process_logs").write_text("no folder")
+    with pytest.raises(ContextBroken, match=r"process_logs\S* cannot be written"):
+        await local.manager.submit(attempt)
+
+
 async def test_a_python_that_is_not_there_is_named(managed, tmp_path):
     local = managed()
     local.python = "/no/such/python"
