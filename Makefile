@@ -33,7 +33,8 @@ test: $(INSTALLED) $(PEER) $(CONTEXT)
 lint: $(INSTALLED) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ctxlib daemon examples benchmarks tests/*.py
+	$(BIN)/mypy ctxlib daemon examples benchmarks
+	$(BIN)/mypy $(TEST_TYPES) tests/*.py
 	for folder in tests/*/; do $(BIN)/mypy $(TEST_TYPES) $$folder || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/fawltydeps
