@@ -11,7 +11,9 @@ import numpy as np
 
 from ctxlib.text import storable_text
 
-_BESIDE = "_runtable_attrs"  # JSON of the attributes that NetCDF cannot hold
+OURS = "_damnit_runtable_"  # what starts with `_damnit_`, other readers leave out of what they give
+_BEFORE = "_runtable_"  # files of earlier versions have this instead
+_BESIDE = OURS + "attrs"  # JSON of the attributes that NetCDF cannot hold
 
 # What has a meaning of its own in the file; a user's attribute of the same name stands beside.
 _FORMATS = {
@@ -23,8 +25,6 @@ _ENCODINGS = {
     *("_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "dtype"),
     *("calendar", "grid_mapping", "bounds", "_Unsigned", "_Encoding", "_ChunkSizes"),
 }
-_OURS = "_runtable_"
-
 Attributes = dict[str, Any]
 
 
@@ -47,7 +47,7 @@ def split(
 def _is_free(key: object) -> bool:
     if not isinstance(key, str) or not key or key != storable_text(key):
         return False
-    return key not in _FORMATS and key not in _ENCODINGS and not key.startswith(_OURS)
+    return key not in _FORMATS and key not in _ENCODINGS and not key.startswith((OURS, _BEFORE))
 
 
 def _is_storable(value: object) -> bool:
@@ -103,11 +103,19 @@ def read(owner: h5py.Group | h5py.Dataset) -> tuple[Attributes, Attributes]:
     """Read both parts again; those that belong to the format are left out."""
     kept: Attributes = {}
     for key in owner.attrs:
-        if key in _FORMATS or key.startswith(_OURS):
+        if key in _FORMATS or key.startswith((OURS, _BEFORE)):
             continue
         value = owner.attrs[key]
         if isinstance(value, np.ndarray):
             texts = value.dtype.kind == "O"
             value = value[0] if value.size == 1 else list(value) if texts else value
         kept[key] = value
-    return kept, json.loads(owner.attrs.get(_BESIDE, "{}"))
+    return kept, json.loads(read_own(owner, _BESIDE) or "{}")
+
+
+def read_own(owner: h5py.Group | h5py.Dataset, name: str) -> Any:
+    """Read an attribute of ours, `name` starting with `OURS`; None if there is none."""
+    for spelling in (name, _BEFORE + name.removeprefix(OURS)):
+        if spelling in owner.attrs:
+            return owner.attrs[spelling]
+    return None

@@ -1,7 +1,7 @@
 """How one result lies in an HDF5 file: its data, its summary and its preview.
 
-The paths and attributes are those that DAMNIT's own readers know; what starts with `_runtable` is
-ours, and they do not look at it.
+The paths and attributes are those that DAMNIT's own readers know; what starts with
+`_damnit_runtable_` is ours, and they do not look at it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import h5py
 import numpy as np
 
 from ctxlib import netcdf
+from ctxlib.attributes import OURS, read_own
 from ctxlib.summary import Summary
 from ctxlib.text import storable_text
 
 HIDDEN = (".reduced", ".preview", ".errors")
 START_TIME = "start_time"
 OBJTYPE = "_damnit_objtype"
-ORIGIN = "_runtable_origin"
-_OWN_OBJTYPE = "_runtable_objtype"  # `array`: a DataArray to other readers, an array to ours
-_DTYPE = "_runtable_dtype"
+ORIGIN = OURS + "origin"
+_OWN_OBJTYPE = OURS + "objtype"  # `array`: a DataArray to other readers, an array to ours
+_DTYPE = OURS + "dtype"
 _PNG = b"\x89PNG"
 
 
@@ -94,7 +95,7 @@ def read_object(item: h5py.Group | h5py.Dataset, *, deserialize_plotly: bool = T
     objtype = item.attrs.get(OBJTYPE)
     if objtype == "dataarray":
         array = netcdf.read_dataarray(item)
-        return array.values if item.attrs.get(_OWN_OBJTYPE) == "array" else array
+        return array.values if read_own(item, _OWN_OBJTYPE) == "array" else array
     if objtype == "dataset":
         return netcdf.read_dataset(item)
     dataset = item["data"] if isinstance(item, h5py.Group) else item
@@ -117,7 +118,7 @@ def read_object(item: h5py.Group | h5py.Dataset, *, deserialize_plotly: bool = T
 def object_type(item: h5py.Group | h5py.Dataset) -> str | None:
     """The object type of what `read_object` gives; None for numbers, texts and arrays."""
     objtype = item.attrs.get(OBJTYPE)
-    return None if item.attrs.get(_OWN_OBJTYPE) == "array" else objtype
+    return None if read_own(item, _OWN_OBJTYPE) == "array" else objtype
 
 
 def _read_value(dataset: h5py.Dataset) -> Any:
@@ -125,7 +126,7 @@ def _read_value(dataset: h5py.Dataset) -> Any:
         text = dataset.asstr(errors="backslashreplace")[()]
         return text if isinstance(text, str) else np.asarray(text, dtype=str)
     value = dataset[()]
-    dtype = dataset.attrs.get(_DTYPE)
+    dtype = read_own(dataset, _DTYPE)
     return value if dtype is None else value.astype(dtype)
 
 

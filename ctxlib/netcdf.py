@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _UNNAMED = "__xarray_dataarray_variable__"  # xarray's name for a DataArray without a usable one
 _NAME = "__xarray_dataarray_name__"
 _NOT_A_COORDINATE = "_nc4_non_coord_"  # netCDF-4's mark of a variable only named like a dimension
-_MULTI_INDEXES = "_runtable_multiindex"  # JSON: the levels that make up the index of a dimension
+_MULTI_INDEXES = (
+    attributes.OURS + "multiindex"
+)  # JSON: the levels that make up the index of a dimension
 _FILL = "_FillValue"  # of the type of its array, or readers refuse it
 _COMPLEX_TYPES = {8: "_PFNC_FLOAT_COMPLEX_TYPE", 16: "_PFNC_DOUBLE_COMPLEX_TYPE"}
 
@@ -202,7 +204,7 @@ def read_dataset(group: h5py.Group) -> xr.Dataset:
     for name, others in beside.items():
         dataset[name].attrs.update(others)
     dataset.attrs.update(rest)
-    for dim, levels in json.loads(group.attrs.get(_MULTI_INDEXES, "{}")).items():
+    for dim, levels in json.loads(attributes.read_own(group, _MULTI_INDEXES) or "{}").items():
         dataset = dataset.set_index({dim: levels})
     return dataset
 

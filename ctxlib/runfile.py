@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 
+from ctxlib.attributes import read_own
 from ctxlib.errors import nearest
 from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, object_type, read_object, read_summary
 from ctxlib.summary import Summary
@@ -122,5 +123,5 @@ class RunFile:
     def origin(self, name: str) -> dict[str, Any] | None:
         """Where a variable's data came from, as it was told when it was written."""
         item = self._file.get(name)
-        text = None if item is None else item.attrs.get(ORIGIN)
+        text = None if item is None else read_own(item, ORIGIN)
         return None if text is None else json.loads(text)

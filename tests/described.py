@@ -21,7 +21,8 @@ def described(value: Any) -> dict[str, Any]:
         return {"type": kind, **whole, "values": described(value.values)["values"]}
     if isinstance(value, xr.Dataset):
         members = {str(name): described(member) for name, member in value.items()}
-        return {"type": kind, "members": members}
+        attrs = {name: described(attr) for name, attr in value.attrs.items()}
+        return {"type": kind, "members": members, "attrs": attrs}
     if isinstance(value, (np.ndarray, np.generic)):
         plain = value.astype(str) if value.dtype.kind in "cMm" else value
         return {"type": kind, "dtype": value.dtype.str, "values": plain.tolist()}

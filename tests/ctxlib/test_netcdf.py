@@ -195,6 +195,21 @@ def test_attributes_that_netcdf_cannot_hold_come_back(tmp_path):
     np.testing.assert_array_equal(by_h5netcdf(xr.load_dataarray, tmp_path / "f.h5"), array)
 
 
+def test_attributes_of_ours_are_read_as_earlier_versions_spelled_them(tmp_path):
+    index = pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=["one", "two"])
+    coords = xr.Coordinates.from_pandas_multiindex(index, "t")
+    array = xr.DataArray(np.arange(4), coords, "t", "x", attrs={"flag": True})
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        netcdf.write(file.create_group("v"), array, itertools.count())
+        spelled = 0
+        for item in (file["v"], *file["v"].values()):
+            for name in [name for name in item.attrs if "runtable" in name]:
+                item.attrs[name.removeprefix("_damnit")] = item.attrs.pop(name)
+                spelled += 1
+    assert spelled == 2
+    xr.testing.assert_identical(read_array(tmp_path / "f.h5"), array)
+
+
 def test_the_encoding_of_a_source_file_does_not_cost_precision(tmp_path):
     array = xr.DataArray([0.25, 0.5], dims="t", name="x")
     array.encoding = {"dtype": "i2", "scale_factor": 1.0, "_FillValue": -1}

@@ -77,7 +77,7 @@ def test_values_come_from_the_command_the_settings_and_the_context(
     beamtime.run("reprocess", "1", "--mock", "--param", "low=7", "--param", "camera.gain=4")
     assert [beamtime.value(1, name) for name in ("lowest", "camera.level")] == [7, 8.0]
     with h5py.File(beamtime.run_file(1)) as file:
-        origin = json.loads(file["lowest"].attrs["_runtable_origin"])
+        origin = json.loads(file["lowest"].attrs["_damnit_runtable_origin"])
         assert origin["params"] == {"low": 7}
 
     beamtime.run("db-config", "param.low", "5")

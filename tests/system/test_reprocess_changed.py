@@ -99,7 +99,7 @@ def test_what_changed_is_computed_again_and_nothing_else(beamtime: Beamtime) -> 
     after = beamtime.rows("SELECT run, name, timestamp FROM run_variables WHERE name = 'alone'")
     assert after == before
     with h5py.File(beamtime.run_file(1)) as file:
-        origin = json.loads(file["twice"].attrs["_runtable_origin"])
+        origin = json.loads(file["twice"].attrs["_damnit_runtable_origin"])
     assert {"source", "variable:base", "module:scaling.py"} < origin["fingerprint"].keys()
     assert {"host", "job", "attempt", "time", "versions", "context_sha256"} < origin.keys()
 
