@@ -44,21 +44,23 @@ class RunResults:
         self._pending = pending
 
     def names(self) -> list[str]:
-        """The variables that have a value: computed ones with data, and what people filled in."""
-        cells, columns = self.cells(), self._table.columns()
+        """The variables that have a value: data, a preview, or something that the table shows."""
+        cells = self.cells()
         pending = self._of_jobs(cells)
         in_file = set(self._with_file(lambda file: file.data_names()) or ())
         gone = {name for name, cell in cells.items() if cell.error is not None}
         gone -= set(pending)
         gone |= {name for name, result in pending.items() if not result.has_value}
         computed = in_file | {name for name, result in pending.items() if result.has_value}
-        filled_in = {
+        # A job that came to nothing else may have had a summary, which only the table tells.
+        shown = {
             name
             for name, cell in cells.items()
             if cell.value is not None
-            and (name == "comment" or (name in columns and columns[name].type is not None))
+            and cell.error is None
+            and (name not in pending or pending[name].time <= cell.time)
         }
-        return sorted((computed - gone) | filled_in)
+        return sorted((computed - gone) | shown)
 
     def cells(self) -> dict[str, TableCell]:
         """What the table shows for the run, by name."""

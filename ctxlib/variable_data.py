@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +47,23 @@ class VariableData:
         """The value: a NumPy scalar, a text, an array, a DataArray or Dataset, a Plotly figure.
 
         With `deserialize_plotly=False` a figure is its JSON text. Pictures are uint8 of shape
-        (y, x, 4). What people filled in is as the table has it.
+        (y, x, 4). What people filled in is as the table has it. Raises KeyError for a variable that
+        gave a summary only.
         """
         if self._filled_in:
             return self.summary()
-        return self._results.with_source(
-            self.name,
-            lambda source: source.read(self.name, deserialize_plotly=deserialize_plotly),
-        )
+        try:
+            return self._results.with_source(
+                self.name,
+                lambda source: source.read(self.name, deserialize_plotly=deserialize_plotly),
+            )
+        except (KeyError, FileNotFoundError) as error:
+            if self.summary() is None:
+                raise
+            raise KeyError(
+                f"{self.name} of run {self.run} has only a summary, and no data in "
+                f"{self.file.name}; summary() gives it"
+            ) from error
 
     def summary(self) -> Any:
         """What the table shows: a number, a text, an array, PNG as bytes, None for nothing.
@@ -67,7 +77,10 @@ class VariableData:
         """What the data are, None for numbers, texts, plain arrays and what people filled in."""
         if self._filled_in:
             return None
-        return self._results.with_source(self.name, lambda source: source.type_hint(self.name))
+        try:
+            return self._results.with_source(self.name, lambda source: source.type_hint(self.name))
+        except FileNotFoundError:  # a summary needs no file
+            return None
 
     def preview_data(self, *, data_fallback: bool = True, deserialize_plotly: bool = True) -> Any:
         """What to draw for the variable, None if there is nothing that can be.
@@ -82,10 +95,14 @@ class VariableData:
             found = source.preview(self.name, deserialize_plotly=deserialize_plotly)
             own = found is not None
             if not own and data_fallback:
-                found = source.read(self.name, deserialize_plotly=deserialize_plotly)
+                with suppress(KeyError):  # a summary, or a preview, may be all there is
+                    found = source.read(self.name, deserialize_plotly=deserialize_plotly)
             return found, source.type_hint(self.name, preview=own)
 
-        found, hint = self._results.with_source(self.name, read)
+        try:
+            found, hint = self._results.with_source(self.name, read)
+        except FileNotFoundError:  # a summary needs no file
+            return None
         if hint is not None and hint.name == "PlotlyFigure":
             return found
         return found if _can_be_drawn(found) else None

@@ -20,7 +20,7 @@ import xarray as xr
 from described import described
 from example_results import ARRAY, PLOTLY, VALUES, make_folder, save
 
-from ctxlib import RunTable, runfile
+from ctxlib import Cell, RunTable, runfile
 from ctxlib.files import Result, combine
 from ctxlib.journal import JournalWriter, file_name
 from ctxlib.places import NotFoundError
@@ -205,6 +205,28 @@ def test_what_people_filled_in(folder):
     assert note.type_hint() is note.preview_data() is note.units is None
     with pytest.raises(KeyError):
         table[1, "note"]
+
+
+def test_a_summary_without_data(folder):
+    job = Job(folder)
+    job.finish("words", Cell(None, summary_value="only text"))
+    change(
+        folder,
+        """INSERT INTO run_variables (proposal, run, name, version, value, timestamp) VALUES
+            (1234, 1, 'words', 1, 'only text', 4e9), (1234, 2, 'words', 1, 'only text', 4e9);""",
+    )
+    (folder / "extracted_data/p1234_r2.h5").unlink()
+    for run in (1, 2):  # with a run file that has nothing of it, and with none
+        variables = RunTable(folder)[run]
+        assert "words" in variables
+        words = variables["words"]
+        assert words.summary() == "only text"
+        assert words.type_hint() is words.preview_data() is None
+        with pytest.raises(KeyError, match=r"only a summary.*summary\(\) gives it"):
+            words.read()
+    change(folder, "UPDATE run_variables SET timestamp = 1 WHERE name = 'words'")
+    assert "words" not in RunTable(folder)[1]  # the job has come to nothing since
+    assert "words" in RunTable(folder)[2]
 
 
 # The table
