@@ -16,7 +16,8 @@ class Cell:
     `data` is the full result. The table shows `summary_value` if it is given, else the NumPy
     function named by `summary` applied to the data. `background` is a colour, "#ffcc00", "#fc0" or
     three numbers from 0 to 255, and is kept as three integers. `preview` is what opens on a double
-    click: an array or a figure. `units` win over the variable's.
+    click: numbers in an array of one or two dimensions, or a figure. `units` win over the
+    variable's.
 
     Raises TypeError or ValueError for a colour, bold, units or summary that cannot be right.
     """

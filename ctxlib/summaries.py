@@ -42,11 +42,13 @@ def prepare(
 
     `summary` and `units` are the variable's; a Cell's own win over them, and `units` win over a
     DataArray's attribute. A summary function that fails is logged, and the default summary takes
-    its place. Raises UnsavableError for what cannot be saved.
+    its place. Raises UnsavableError for what cannot be saved, TypeError for a preview that cannot
+    be drawn.
     """
     cell = value if isinstance(value, Cell) else Cell(value)
     data, objtype = normalise(cell.data)
     preview, preview_objtype = normalise(cell.preview)
+    _check_preview(cell.preview, preview, preview_objtype)
     shown, kind, method = _summarise(cell, data, objtype, preview, preview_objtype, summary, log)
     attributes: dict[str, Any] = {}
     units = cell.units or units or _own_units(data)
@@ -58,6 +60,21 @@ def prepare(
         attributes["background"] = [int(part) for part in cell.background]
     made = Summary(shown, kind, method, _max_diff(data, objtype), attributes)
     return Prepared(data, objtype, made, preview, preview_objtype)
+
+
+def _check_preview(given: object, preview: Any, objtype: str | None) -> None:
+    if preview is None or objtype in ("image", "PlotlyFigure"):
+        return
+    is_array = isinstance(preview, np.ndarray) or objtype == "dataarray"
+    if is_array and preview.ndim in (1, 2) and preview.dtype.kind in "biufc":
+        return
+    what = f"a {type(given).__name__}"
+    if is_array:
+        what += f" of {preview.ndim} dimensions, shape {preview.shape}, of {preview.dtype}"
+    raise TypeError(
+        f"Cell(preview=...) is {what}: give numbers in an array of one or two dimensions, or a "
+        f"Matplotlib or Plotly figure"
+    )
 
 
 Shown = tuple[Any, str | None]  # a summary's value and type

@@ -300,6 +300,31 @@ def test_a_preview_is_shown_where_nothing_else_was_asked_for():
     assert prepared(Cell(3, summary_value="x", preview=np.eye(2))).summary.value == "x"
 
 
+@pytest.mark.parametrize(
+    ("preview", "words"),
+    [
+        ("text", "is a str:"),
+        (3, "is a int:"),
+        (np.zeros((2, 3, 4)), r"is a ndarray of 3 dimensions, shape \(2, 3, 4\), of float64:"),
+        (xr.DataArray(np.zeros((2, 3, 4))), "is a DataArray of 3 dimensions"),
+        (np.array(["2020-01-01"], "M8[ns]"), r"of datetime64\[ns\]:"),
+        (np.array(["a"]), "of <U1:"),
+        (np.array(7.5), "is a ndarray"),
+        (xr.Dataset({"a": ("x", [1, 2])}), "is a Dataset:"),
+    ],
+)
+def test_a_preview_that_cannot_be_drawn_is_refused(preview, words):
+    with pytest.raises(TypeError, match=words):
+        prepared(Cell(3, preview=preview))
+
+
+@pytest.mark.parametrize(
+    "preview", [[1, 2], np.eye(2), np.array([True]), xr.DataArray(np.eye(2)), pd.Series([1.0])]
+)
+def test_arrays_of_one_or_two_dimensions_are_previews(preview):
+    assert prepared(Cell(3, preview=preview)).preview.ndim in (1, 2)
+
+
 def test_arrays_are_not_copied():
     values = np.zeros((10, 10))
     assert prepared(values).data is values
