@@ -46,9 +46,7 @@ class JobRecorder:
         """Say that a variable's function is called now, and hold it to its own limits."""
         variable = node.variable
         self._say_excess(node)
-        memory = variable.memory
-        if memory is not None and self.memory is not None:
-            memory = min(memory, self.memory)
+        memory = None if variable.memory is None else self._memory_of(node)
         limits.reset_peak_memory()
         self.write("started", variable=node.name, timeout=variable.timeout, memory=memory)
         self._limits.enter_context(limits.narrowed(variable.cpus, memory))
@@ -86,6 +84,8 @@ class JobRecorder:
         self._release()
         duration, _ = self._use()
         name, message = type(error).__name__, error_text(error)
+        if isinstance(error, MemoryError):
+            message = message or self._words_for_refusal(node)  # Python itself gives none
         trace = "" if isinstance(error, Skip) else user_traceback(error)
         kept = {
             "message": shortened(message, whole_in=_LOG),
@@ -120,6 +120,17 @@ class JobRecorder:
         """Take the limits and the reports of a variable back."""
         reporting.listen(None)
         self._limits.close()
+
+    def _memory_of(self, node: Node) -> int | None:
+        """The bytes that a variable may use: its own limit or its job's, whichever is less."""
+        known = [memory for memory in (node.variable.memory, self.memory) if memory is not None]
+        return min(known, default=None)
+
+    def _words_for_refusal(self, node: Node) -> str:
+        memory = self._memory_of(node)
+        if memory is None:
+            return "there is no more memory"
+        return f"used more than {limits.words_for_bytes(memory)}"
 
     def _say_excess(self, node: Node) -> None:
         memory, cpus = node.variable.memory or 0, node.variable.cpus or 0

@@ -428,6 +428,28 @@ def test_a_variable_says_what_it_may_use_how_far_it_is_and_which_try_it_is(tmp_p
     assert "settles: asks for 64 cores, but its job has 2 (noncluster_cpus)" in log
 
 
+def test_memory_refused_without_words_is_said_in_words(tmp_path):
+    greedy = """
+        from damnit_ctx import Variable
+        @Variable(memory="64M")
+        def own(run):
+            bytearray(1 << 33)
+        @Variable
+        def whole(run):
+            bytearray(1 << 36)
+        @Variable(memory="64M")
+        def worded(run):
+            raise MemoryError("no room for the frames")
+    """
+    attempt = make_job(tmp_path, context=greedy, memory=1 << 30)
+    run(attempt)
+    assert errors(attempt) == {
+        "own": "MemoryError: used more than 64 MB",
+        "whole": "MemoryError: used more than 1 GB",
+        "worded": "MemoryError: no room for the frames",
+    }
+
+
 def test_titles_can_be_matched(tmp_path):
     attempt = make_job(tmp_path, context=CONTEXT, match=["ARR"])
     run(attempt)
