@@ -50,7 +50,8 @@ async def _run(
             pass_fds=pass_fds,
         )
         try:
-            code = await asyncio.wait_for(process.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                code = await process.wait()
         finally:
             # With what it has started: an import can leave programs behind.
             session = partial(processes.session_members, process.pid)

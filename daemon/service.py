@@ -190,7 +190,8 @@ class Service:
             if await self._where() != where:
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._settings_changed.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._settings_changed.wait()
 
     async def until(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; what ends one of the parts ends the service with its exception."""

@@ -130,7 +130,8 @@ class ForkServer:
             sock=ours, limit=LONGEST_LINE
         )
         try:
-            line = await asyncio.wait_for(self._read_line(), load_limit)
+            async with asyncio.timeout(load_limit):
+                line = await self._read_line()
         except TimeoutError:
             await self._abandon()
             raise _broken(

@@ -105,7 +105,7 @@ def command(
             else:
                 jobs = _submit(service, {**request, "runs": wanted}, tally)
                 with view(tally) as shown:
-                    _follow(service, jobs, tally, shown)
+                    _follow(service, folder, jobs, tally, shown)
         except KeyboardInterrupt:
             _say_interrupted(service, tally)
             raise click.exceptions.Exit(INTERRUPTED) from None
@@ -230,10 +230,34 @@ def _say_skipped(skipped: Sequence[dict[str, Any]]) -> None:
         click.echo(f"Skipped {name_runs(runs)}: {reason}", err=True)
 
 
-def _follow(service: "Connection", jobs: list[str], tally: Tally, shown: View) -> None:
-    if jobs:
-        for item in service.stream("follow", jobs=jobs):
+def _follow(
+    service: "Connection", folder: Path, jobs: list[str], tally: Tally, shown: View
+) -> None:
+    """Follow `jobs` to their end.
+
+    A daemon lets them wait for a context that cannot be executed; without one nobody would mend it
+    meanwhile, so they are taken back.
+    """
+    heard: set[str] = set()
+    while jobs and (reason := _follow_until_held(service, jobs, tally, shown, heard)):
+        heard.add(reason)
+        context = service.call("status")["context"]
+        if not context["ok"] and not context.get("loading"):
+            service.call("take-back", jobs=jobs, reason=reason)
+            raise _cannot_be_executed(folder, context["problems"])
+
+
+def _follow_until_held(
+    service: "Connection", jobs: list[str], tally: Tally, shown: View, heard: set[str]
+) -> str:
+    """Follow `jobs`; without a daemon only until they wait for something not `heard` of yet."""
+    with closing(service.stream("follow", jobs=jobs)) as items:
+        for item in items:
             shown.update(tally.take(item))
+            held = item["kind"] == "job" and item["state"] == "queued" and item["reason"]
+            if held and service.daemon is None and item["reason"] not in heard:
+                return str(item["reason"])
+    return ""
 
 
 def _say_interrupted(service: "Connection", tally: Tally) -> None:

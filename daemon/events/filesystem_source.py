@@ -123,7 +123,8 @@ class FilesystemSource:
         busy = bool(self._settler.watched)
         timeout = min(max(settle / 8, 0.1), 1.0) if busy else CHECK_SECONDS
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hinted.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._hinted.wait()
         await asyncio.sleep(max(min(settle / 16, 0.5), 0.02, min(4 * took, 2.0)))
 
     # Watches

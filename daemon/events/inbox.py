@@ -80,7 +80,8 @@ class Inbox:
     async def wait(self, timeout: float) -> None:
         """Return as soon as an event is stored after the last call, or after `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._stored.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._stored.wait()
         except TimeoutError:
             return
         self._stored.clear()

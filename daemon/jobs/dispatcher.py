@@ -96,7 +96,8 @@ class Dispatcher:
                 pause = HOLD_SECONDS
             if pause != 0.0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._news.wait()
 
     async def _start_next(self) -> float | None:
         """Start a job; after how many seconds to try the next (None: with the next news)."""

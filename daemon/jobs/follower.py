@@ -157,7 +157,8 @@ class Follower:
     async def _wait(self) -> None:
         timeout = SAVE_SECONDS if self._unsaved else None
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._news.wait()
 
     async def _read(self) -> list[Entry]:
         return await asyncio.to_thread(self._reader.read)

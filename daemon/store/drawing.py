@@ -49,7 +49,8 @@ class Drawer:
 
     async def _draw(self, figure: Mapping[str, Any]) -> bytes:
         if self._browser is None:
-            self._browser = await asyncio.wait_for(_open(), OPEN_SECONDS)
+            async with asyncio.timeout(OPEN_SECONDS):
+                self._browser = await _open()
         layout = figure.get("layout") or {}
         sides = [
             layout.get(side) or usual

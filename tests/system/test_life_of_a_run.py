@@ -261,3 +261,17 @@ def test_a_command_hands_over_to_a_daemon_and_follows_it(beamtime: Beamtime) -> 
     assert [beamtime.value(run, "waits") for run in (1, 2)] == [1, 1]
     assert daemon.poll() is None
     assert [job[4] for job in beamtime.jobs()] == [1, 1]
+
+
+def test_reprocess_without_a_daemon_refuses_a_context_that_cannot_be_executed(
+    beamtime: Beamtime,
+) -> None:
+    beamtime.init(CONTEXT)
+    beamtime.write_context("import no_such_library\n")
+    refused = beamtime.run("reprocess", "1-2", "--mock", check=False)
+    assert refused.returncode == 1
+    assert "line 1: ModuleNotFoundError" in refused.stderr
+    assert [job[3] for job in beamtime.jobs()] == ["canceled", "canceled"]
+    beamtime.write_context(CONTEXT.replace("len(run.train_ids)", "64"))
+    beamtime.run("reprocess", "1", "--mock")
+    assert beamtime.value(1, "twice") == 128
