@@ -25,6 +25,8 @@ BETTER = {
     ("type_hint", "durations"),
     # Moments, which it gives as a number of nanoseconds.
     ("read", "moment"),
+    # Attributes that NetCDF cannot hold, which it does not see.
+    ("read", "dataset"),
 }
 """What reads as it was returned here, and in another form there."""
 
@@ -81,6 +83,11 @@ def test_what_we_read_better_is_as_it_was_returned(both):
     assert read["times"]["dtype"] == "<M8[ns]"
     assert read["durations"]["dtype"] == "<m8[s]"
     assert read["moment"]["dtype"] == "<M8[ns]"
+    attributes = read["dataset"]["attrs"]
+    assert {name: attr["values"] for name, attr in attributes.items()} == {
+        "note": "n",
+        "flag": True,
+    }
 
 
 @pytest.mark.parametrize("kind", ["table", "names"])
