@@ -11,14 +11,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from daemon import chosen, parameters
-from daemon import settings as definitions
-from daemon.context_python import check_python
 from daemon.control import Handler, ServiceError
 from daemon.events.messages import BadMessage, parse_message
 from daemon.jobs.job import Job
 from daemon.jobs.states import TERMINAL, State
 from daemon.plan import RunPlan
 from daemon.reprocessing import Reprocessing, Wish
+from daemon.setting_operations import SettingOperations
 from daemon.updates import Follower
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ class Operations:
     def __init__(self, service: "Service") -> None:
         """Answer for `service`."""
         self._service = service
+        self._settings = SettingOperations(service)
         self.handlers: Mapping[str, Handler] = {
             "status": self.status,
             "event": self.event,
@@ -41,10 +41,10 @@ class Operations:
             "take-back": self.take_back,
             "follow": self.follow,
             "jobs": self.jobs,
-            "settings": self.settings,
-            "set": self.set,
-            "delete": self.delete,
-            "create": self.create,
+            "settings": self._settings.settings,
+            "set": self._settings.set,
+            "delete": self._settings.delete,
+            "create": self._settings.create,
             "read-context": self.read_context,
             "handover": self.handover,
         }
@@ -183,7 +183,7 @@ class Operations:
         except parameters.ParameterError as error:
             raise ServiceError(str(error)) from error
         await self._service.context.state()
-        if (trouble := self._unknown(params)) is not None:
+        if (trouble := self._settings.unknown(params)) is not None:
             raise ServiceError(trouble)
 
     async def _check_chosen(self, names: Iterable[str], match: Iterable[str]) -> None:
@@ -232,92 +232,6 @@ class Operations:
         if missing := set(jobs).difference(job.id for job in found):
             raise ServiceError(f"there is no job {', '.join(sorted(missing))}")
         return found
-
-    async def settings(self) -> dict[str, Any]:
-        """All settings with value, default and meaning, and the rows as they are stored.
-
-        With them the parameters that are set or, as far as the context is known, declared.
-        """
-        rows = await self._service.table.setting_rows()
-        declared = self._service.context.parameters or []
-        values = definitions.Settings.from_rows(rows)
-        return {
-            "rows": rows,
-            "settings": [
-                {
-                    "key": key,
-                    "value": getattr(values, key),
-                    "default": default,
-                    "meaning": meaning,
-                    "set": rows.get(key) is not None,
-                }
-                for key, default, meaning in definitions.describe()
-            ]
-            + parameters.listed(rows, declared),
-        }
-
-    async def set(self, key: str, value: str, number: bool = False) -> dict[str, Any]:
-        """Set the setting `key`; refuses unknown keys and impossible values.
-
-        `note` in the answer says that the context file has no such parameter.
-        """
-        if parameters.is_key(key):
-            return await self._set_parameter(key, value, number)
-        try:
-            name = definitions.writable(key)
-            parsed = definitions.parse(key, value, number)
-        except definitions.SettingError as error:
-            raise ServiceError(str(error)) from error
-        if name in ("context_python", "source"):
-            await self._check_python(name, str(parsed))
-        await self._service.table.set_setting(name, parsed)
-        await self._service.settings_changed()
-        return {"key": name, "value": parsed}
-
-    async def _check_python(self, key: str, value: str) -> None:
-        """Refuse a Python that cannot run the context file, and a source that it does not have."""
-        service = self._service
-        python = value if key == "context_python" else service.processing.python()
-        source = value if key == "source" else service.settings.source
-        trouble = await check_python(python, service.library, source)
-        if trouble is not None:
-            raise ServiceError(f"{key}: {trouble}")
-
-    async def _set_parameter(self, key: str, value: str, number: bool) -> dict[str, Any]:
-        try:
-            name = parameters.name_of(key)
-            row = parameters.stored(name, value, number)
-        except parameters.ParameterError as error:
-            raise ServiceError(str(error)) from error
-        await self._service.table.set_setting(parameters.PREFIX + name, row)
-        await self._service.settings_changed()
-        answer = {"key": parameters.PREFIX + name, "value": parameters.value_of(row)}
-        trouble = self._unknown([name])
-        return answer if trouble is None else {**answer, "note": trouble}
-
-    def _unknown(self, names: Iterable[str]) -> str | None:
-        """Which of `names` the context file has no parameter for; None if that is not known."""
-        declared = self._service.context.parameters
-        if declared is None:
-            return None
-        return parameters.unknown(names, [item["name"] for item in declared])
-
-    async def delete(self, key: str) -> dict[str, Any]:
-        """Take the setting `key` back to its default."""
-        try:
-            if parameters.is_key(key):
-                name = parameters.PREFIX + parameters.name_of(key)
-            else:
-                name = definitions.writable(key)
-        except (definitions.SettingError, parameters.ParameterError) as error:
-            raise ServiceError(str(error)) from error
-        await self._service.table.delete_setting(name)
-        await self._service.settings_changed()
-        return {"key": name}
-
-    async def create(self, proposal: int) -> dict[str, Any]:
-        """Make the database for `proposal` when it is missing, or set its proposal."""
-        return await self.set("proposal", str(proposal))
 
     async def read_context(self) -> dict[str, Any]:
         """Load context.py in its Python, tell its problems, and register its variables."""
