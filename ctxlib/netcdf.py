@@ -27,6 +27,8 @@ _NOT_A_COORDINATE = "_nc4_non_coord_"  # netCDF-4's mark of a variable only name
 _MULTI_INDEXES = (
     attributes.OURS + "multiindex"
 )  # JSON: the levels that make up the index of a dimension
+# JSON: what `attributes.split` left of each array's. Not at the arrays, where others would see it.
+_MEMBERS_BESIDE = attributes.OURS + "member_attrs"
 _FILL = "_FillValue"  # of the type of its array, or readers refuse it
 _COMPLEX_TYPES = {8: "_PFNC_FLOAT_COMPLEX_TYPE", 16: "_PFNC_DOUBLE_COMPLEX_TYPE"}
 
@@ -77,14 +79,15 @@ def _write_dataset(group: h5py.Group, dataset: xr.Dataset, ids: Iterator[int]) -
         key = _NOT_A_COORDINATE + name if only_named else name
         arrays[name] = _write_values(group, key, variable.values)
         _write_attributes(arrays[name], variable.attrs)
-        if beside[name]:
-            attributes.write_beside(arrays[name], beside[name])
     coordinates = [dim for dim in sizes if dim in arrays and variables[dim].dims == (dim,)]
     made = scales.make(group, sizes, {dim: arrays[dim] for dim in coordinates}, ids)
     for name, variable in variables.items():
         if variable.dims:
             scales.attach(arrays[name], [made[str(dim)] for dim in variable.dims])
     attributes.write(group, global_attributes)
+    members = {name: beside[name] for name in variables if beside[name]}
+    if members:
+        group.attrs[_MEMBERS_BESIDE] = json.dumps(members)
     if beside[None]:
         attributes.write_beside(group, beside[None])
 
@@ -201,7 +204,8 @@ def read_dataset(group: h5py.Group) -> xr.Dataset:
     kept, rest = attributes.read(group)
     raw = xr.Dataset(variables, attrs=kept)
     dataset = xr.decode_cf(raw, decode_timedelta=_timedelta_coder()).load()
-    for name, others in beside.items():
+    members = json.loads(attributes.read_own(group, _MEMBERS_BESIDE) or "{}")
+    for name, others in [*beside.items(), *members.items()]:
         dataset[name].attrs.update(others)
     dataset.attrs.update(rest)
     for dim, levels in json.loads(attributes.read_own(group, _MULTI_INDEXES) or "{}").items():

@@ -34,7 +34,10 @@ ARRAY = xr.DataArray(
     {"units": "mJ"},
 )
 DATASET = xr.Dataset(
-    {"a/b": (("t", "s"), np.eye(3)), "when": ("t", np.array(["2020-01-01"] * 3, "M8[ns]"))},
+    {
+        "a/b": (("t", "s"), np.eye(3), {"flag": True}),
+        "when": ("t", np.array(["2020-01-01"] * 3, "M8[ns]")),
+    },
     attrs={"note": "n", "flag": True},
 )
 SERIES = pd.Series([1.0, 2.0], index=pd.Index([5, 6], name="train"), name="energy")

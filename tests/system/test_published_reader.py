@@ -98,6 +98,7 @@ def test_other_xarray_and_pandas_objects(found):
     dataset = as_xarray(variables["dataset"]["read"])
     assert set(dataset) == {"a_b", "when"}
     np.testing.assert_array_equal(dataset["a_b"], np.eye(3))
+    assert not variables["dataset"]["read"]["members"]["a_b"]["attrs"]
     assert variables["dataset"]["read"]["attrs"] == {"note": {"type": "str", "values": "n"}}
     assert variables["array_complex"]["read"]["values"] == ["1j", "(2+0j)"]
     series = variables["series"]["read"]
