@@ -210,11 +210,17 @@ def _xarray(value: Any) -> tuple[Any, str]:
     if isinstance(value, xr.DataArray):
         parts = {value.name: value.variable, **{key: c.variable for key, c in value.coords.items()}}
     for name, part in parts.items():
-        if part.dtype.kind == "O":
+        if part.dtype.kind == "O" and not _is_made_of_levels(value, name):
             _check_texts(name, part)
         elif part.dtype.kind == "V":
             raise UnsavableError(f"{name!r}: array of {part.dtype} cannot be saved: {_MEND}")
     return value, "dataset" if isinstance(value, xr.Dataset) else "dataarray"
+
+
+def _is_made_of_levels(value: Any, name: Any) -> bool:
+    """Whether a coordinate has the tuples of a MultiIndex, whose levels are saved instead."""
+    index = value.indexes.get(name) if name in value.coords else None
+    return getattr(index, "nlevels", 1) > 1
 
 
 def _check_texts(name: object, part: xr.Variable) -> None:

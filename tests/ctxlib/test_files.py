@@ -523,3 +523,13 @@ def test_plain_results_travel_as_json(value):
 )
 def test_what_is_not_plain_needs_a_fragment(value):
     assert encode_plain(value) is None
+
+
+def test_a_multi_index_is_saved_by_its_levels(tmp_path):
+    index = pd.MultiIndex.from_product([[1, 2], ["a", "b"]], names=["train", "pulse"])
+    coordinates = xr.Coordinates.from_pandas_multiindex(index, "t")
+    array = xr.DataArray(np.arange(4.0), dims="t", coords=coordinates)
+    prepared = prepare(array, log=print)
+    write_fragment(tmp_path / "x.h5", "x", prepared, {})
+    with RunFile(tmp_path / "x.h5") as file:
+        xr.testing.assert_identical(file.read("x"), array)
