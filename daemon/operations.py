@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import chosen, parameters
 from daemon.control import Handler, ServiceError
 from daemon.events.messages import BadMessage, parse_message
-from daemon.jobs.job import Job
+from daemon.jobs.job import LOCAL, SEQUENTIAL, Job
 from daemon.jobs.states import TERMINAL, State
 from daemon.plan import RunPlan
 from daemon.reprocessing import Reprocessing, Wish
@@ -131,7 +131,7 @@ class Operations:
         told: dict[str, Any] = {}
         if changed:
             plans, told = await work.plan(wish, found)
-        backend = "sequential" if foreground else "local"
+        backend = SEQUENTIAL if foreground else LOCAL
         made = await self._service.submit(work.works(wish, plans, backend=backend))
         jobs = [{"id": job.id, "run": job.run, "data": job.data} for job in made]
         return {"jobs": jobs, "skipped": found.skipped, **told}

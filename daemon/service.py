@@ -25,7 +25,7 @@ from daemon.events.filesystem import existing_runs
 from daemon.events.filesystem_source import FilesystemSource
 from daemon.events.inbox import Inbox
 from daemon.filesystem import is_network
-from daemon.jobs.job import Job, Selection, Work
+from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Selection, Work
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.scheduler import Scheduler
@@ -116,7 +116,7 @@ class Service:
             on_end=lambda job, _attempt: self.scheduler.wake(job),
             log=LOG.warning,
         )
-        self._manager = ByBackend({"local": local, "sequential": SequentialManager()})
+        self._manager = ByBackend({LOCAL: local, SEQUENTIAL: SequentialManager()})
         outside = Outside(
             manager=self._manager,
             folder=self.folder,

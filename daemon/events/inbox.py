@@ -6,7 +6,7 @@ goes back to an earlier state has changed. All other events are known by their k
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -86,10 +86,6 @@ class Inbox:
             return
         self._stored.clear()
 
-    async def done(self, ids: Sequence[int]) -> None:
-        """These events need no job any more."""
-        await self._db.write(lambda connection: mark_done(connection, ids, None))
-
     async def last_keys(self, proposal: int) -> dict[tuple[str, int], str]:
         """The key of the last filesystem event of every (data, run) of `proposal`."""
         query = """SELECT data, run, key FROM events WHERE id IN (
@@ -129,7 +125,7 @@ class Inbox:
         return [dict(row) for row in reversed(rows)]
 
 
-def mark_done(connection: sqlite3.Connection, ids: Iterable[int], job: str | None) -> None:
+def mark_done(connection: sqlite3.Connection, ids: Iterable[int], job: str) -> None:
     """Within a transaction of the caller: `job` has taken these events up."""
     connection.executemany(
         "UPDATE events SET state = 'done', job = ? WHERE id = ?", [(job, id_) for id_ in ids]
