@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-FORMAT = 4
+OLDEST = 1
+"""The oldest format of the table that is read."""
 LOCK_SECONDS = 20.0
 """How long to wait for a program that is writing."""
 
@@ -72,10 +73,10 @@ class TableFile:
                 f"folder, or the number of a proposal that has one"
             )
         version = self.setting("data_format_version")
-        if not isinstance(version, int) or version < FORMAT:
+        if not isinstance(version, int) or version < OLDEST:
             raise ValueError(
-                f"{path} has format version {version}, this reads {FORMAT} and later; "
-                f"open it once with a current DAMNIT, which converts it"
+                f"{path} has format version {version}, this reads {OLDEST} and later; "
+                f"`runtable migrate {path.parent}` converts it"
             )
 
     def setting(self, key: str) -> Any:
@@ -110,12 +111,18 @@ class TableFile:
     def cells(self, proposal: int, run: int) -> dict[str, TableCell]:
         """What the table has for a run, by name."""
         query = (
-            "SELECT name, value, summary_type, attributes, timestamp FROM run_variables "
+            "SELECT name, value, summary_type, timestamp, attributes FROM run_variables "
             "WHERE proposal = ? AND run = ? ORDER BY version"
         )
+        try:
+            rows = self._rows(query, proposal, run)
+        except sqlite3.OperationalError as error:
+            if "no such column: attributes" not in str(error):
+                raise
+            rows = self._rows(query.replace("attributes", "NULL"), proposal, run)  # of format 1
         return {
             name: TableCell(value, kind, json.loads(text) if text else {}, time or 0.0)
-            for name, value, kind, text, time in self._rows(query, proposal, run)
+            for name, value, kind, time, text in rows
         }
 
     def each_value(self, take: Callable[[Iterator[tuple[int, int, str, Any]]], T]) -> T:

@@ -12,7 +12,7 @@ FORMAT = 4
 RUN_COLUMNS = ("proposal", "run", "start_time", "added_at")
 RESERVED = frozenset({*RUN_COLUMNS, "comment"})
 
-TABLES = """\
+_CORE = """\
 CREATE TABLE run_info(
     proposal,
     run,
@@ -57,21 +57,26 @@ CREATE TABLE time_comments(
     timestamp,
     comment
 );
+"""
 
-CREATE TABLE tags(
+# "IF NOT EXISTS": DAMNIT, killed while it converts a database, leaves them without the number.
+TAG_TABLES = """\
+CREATE TABLE IF NOT EXISTS tags(
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT UNIQUE NOT NULL
 );
 
-CREATE TABLE variable_tags(
+CREATE TABLE IF NOT EXISTS variable_tags(
     variable_name TEXT NOT NULL,
     tag_id INTEGER NOT NULL,
     FOREIGN KEY (variable_name) REFERENCES variables(name) ON DELETE CASCADE,
     FOREIGN KEY (tag_id) REFERENCES tags(id) ON DELETE CASCADE,
     PRIMARY KEY (variable_name, tag_id)
 );
+"""
 
-CREATE TRIGGER delete_orphan_tags_after_variable_tag_delete
+TAG_TRIGGER = """\
+CREATE TRIGGER IF NOT EXISTS delete_orphan_tags_after_variable_tag_delete
 AFTER DELETE ON variable_tags
 FOR EACH ROW
 BEGIN
@@ -85,6 +90,8 @@ BEGIN
     );
 END;
 """
+
+TABLES = f"{_CORE}\n{TAG_TABLES}\n{TAG_TRIGGER}"
 
 COLUMNS = {
     "run_info": RUN_COLUMNS,
@@ -108,40 +115,56 @@ UNIQUE = {
 }
 
 
-def check(path: Path) -> list[str]:
+def check(path: Path, *, oldest: int = FORMAT) -> list[str]:
     """Return what keeps the database at `path` from being used, in words; nothing if it is fine.
 
-    An empty file or database counts as fine: the tables can be made in it. The file is only
-    read, unless SQLite has to end what a killed program had begun in it. Raises
-    sqlite3.OperationalError when another program holds it locked.
+    An empty file or database counts as fine: the tables can be made in it; and so does one of an
+    older format down to `oldest`. The file is only read, unless SQLite has to end what a killed
+    program had begun in it. Raises sqlite3.OperationalError when another program holds it locked.
     """
     if not path.is_file():
         return ["it is no file"]
     try:
         with _reading(path) as connection:
-            return problems(connection)
+            return problems(connection, oldest=oldest)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
         return [f"it is no SQLite database, or a damaged one ({error})"]
 
 
-def problems(connection: sqlite3.Connection) -> list[str]:
-    """Return what is missing or in the way in the tables of an open database."""
+def problems(connection: sqlite3.Connection, *, oldest: int = FORMAT) -> list[str]:
+    """Return what is missing or in the way in the tables of an open database; `oldest` as above."""
     tables = _names(connection, "table")
     if not tables:
         return []
-    if missing := [name for name in COLUMNS if name not in tables]:
+    if old := unnumbered_format(connection):
+        return [f"it has the old format {old}: `runtable migrate {old} DIR` converts it"]
+    found = format_version(connection) if "metameta" in tables else None
+    needed = _needed(FORMAT if found is None else found)
+    if missing := [name for name in needed if name not in tables]:
         return [f"it has no table {name}" for name in missing]
-    found = format_version(connection)
     if found is None:
         return ["metameta has no data_format_version"]
-    if found < FORMAT:
+    if found < oldest:
         return [
-            f"it has format version {found}, older than {FORMAT}: open it once with a current "
-            f"DAMNIT, which converts it"
+            f"it has format version {found}, older than {oldest}: `runtable migrate DIR` converts "
+            f"it, as does the daemon when it starts"
         ]
-    return [problem for name in COLUMNS for problem in _table_problems(connection, name)]
+    return [problem for name in needed for problem in _table_problems(connection, name, found)]
+
+
+def unnumbered_format(connection: sqlite3.Connection) -> str | None:
+    """Return which format from before the numbered ones an open database has, None for neither.
+
+    They are called after the conversions of them: `v0-to-v1` and `intermediate-v1`.
+    """
+    tables = _names(connection, "table")
+    if "runs" in tables and "runnr" in columns(connection, "runs"):
+        return "v0-to-v1"
+    if "run_variables" in tables and "stored_type" in columns(connection, "run_variables"):
+        return "intermediate-v1"
+    return None
 
 
 def format_version(connection: sqlite3.Connection) -> int | None:
@@ -175,8 +198,18 @@ def columns(connection: sqlite3.Connection, table: str) -> list[str]:
     return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
-def _table_problems(connection: sqlite3.Connection, table: str) -> list[str]:
-    needed = COLUMNS[table]
+def _needed(version: int) -> dict[str, tuple[str, ...]]:
+    """The columns that a database of some format has, by table."""
+    needed: dict[str, tuple[str, ...]] = dict(COLUMNS)
+    if version < 2:
+        needed["run_variables"] = needed["run_variables"][:-1]  # without `attributes`
+    if version < 3:
+        del needed["tags"], needed["variable_tags"]
+    return needed
+
+
+def _table_problems(connection: sqlite3.Connection, table: str, version: int) -> list[str]:
+    needed = _needed(version)[table]
     existing = {row[1]: row for row in connection.execute(f"PRAGMA table_info({table})")}
     found = [f"{table} has no column {name}" for name in needed if name not in existing]
     for name, (_, _, _, not_null, default, _) in existing.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from daemon.database import Database, SchemaError, run_script
 from daemon.settings import Settings, Value
-from daemon.store import rows, schema
+from daemon.store import formats, rows, schema
 from daemon.store.views import Views
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,10 @@ class RunsTable:
         self._database = Database(path, wal=False, check=_refuse, prepare=self._prepare)
 
     async def open(self) -> None:
-        """Open the database, or make it. Raises SchemaError when it is not in this format."""
+        """Open the database, or make it; one of an older format is converted, after a copy.
+
+        Raises SchemaError when it cannot be used.
+        """
         await self._database.open()
 
     async def close(self, grace: float = 5.0) -> None:
@@ -190,7 +193,9 @@ class RunsTable:
             )
             # Deleted while a job runs: its context is not announced again.
             rows.register(connection, self._variables)
-        elif schema.format_version(connection) != schema.FORMAT:
+        elif (version := schema.format_version(connection) or 0) < schema.FORMAT:
+            formats.convert(connection, self.path)
+        elif version > schema.FORMAT:
             log.warning(
                 "%s was converted to a format newer than %d by another program; the tables that "
                 "we know are as they were, and only they are used",
@@ -230,7 +235,7 @@ def _key(proposal: int, run: int) -> rows.Run:
 
 
 def _refuse(path: Path) -> None:
-    found = schema.check(path)
+    found = schema.check(path, oldest=formats.OLDEST)
     if found:
         raise SchemaError(
             f"{path} cannot be used and was left as it is: {'; '.join(found)}. "

@@ -47,7 +47,7 @@ def test_without_tables_it_can_be_used(tmp_path, content):
         ("DROP INDEX proposal_run", "run_info allows the same proposal, run twice"),
         ("DELETE FROM metameta", "no data_format_version"),
         ("UPDATE metameta SET value = 'x'", "no data_format_version"),
-        ("UPDATE metameta SET value = 3", "older than 4"),
+        ("UPDATE metameta SET value = 3", "older than 4: `runtable migrate DIR`"),
         ("UPDATE metameta SET value = 5", None),
         ("ALTER TABLE run_info ADD COLUMN extra", None),
         ("CREATE TABLE theirs (x)", None),

@@ -303,7 +303,7 @@ async def test_what_cannot_be_used_is_refused_and_left_as_it_is(tmp_path, kind):
         if kind == "damaged":
             connection.execute("DROP TABLE variables")
         else:
-            connection.execute("UPDATE metameta SET value = 2 WHERE key = 'data_format_version'")
+            connection.execute("UPDATE metameta SET value = 0 WHERE key = 'data_format_version'")
         connection.commit()
         connection.close()
     before = path.read_bytes()
