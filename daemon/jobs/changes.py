@@ -4,8 +4,8 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
-from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Work, columns_of, job_of
-from daemon.jobs.states import ACTIVE, TERMINAL, State, Who, check_attempt, next_state
+from daemon.jobs.job import LOCAL, PENDING, SEQUENTIAL, Job, Work, columns_of, job_of
+from daemon.jobs.states import ACTIVE, TERMINAL, Refused, State, Who, check_attempt, next_state
 
 UNFINISHED = "('queued', 'dispatched', 'running', 'stop_requested')"
 
@@ -53,8 +53,11 @@ def move(
     who: Who,
     why: str,
     now: float,
+    by: str = "",
 ) -> State:
     """Take a job to the state `to`, on behalf of `attempt`; the state that it then has.
+
+    `by` is the person or the host that asked for it, if it was not the daemon by itself.
 
     Raises Refused, OldAttempt, UnknownJob.
     """
@@ -72,8 +75,10 @@ def move(
         values["started"] = now
     if became in TERMINAL:
         values |= {"ended": now, "reason": why}
+    elif was in TERMINAL:
+        values |= _anew(row)
     _update(connection, job_id, values)
-    _note(connection, job_id, attempt, was, became, who, why, now)
+    _note(connection, job_id, attempt, was, became, who, why, now, by)
     _follow_attempt(connection, job_id, attempt, was, became, now)
     return became
 
@@ -94,6 +99,7 @@ def lose(
     it is gone, if it was one: the daemon goes on with it.
     """
     row = row_of(connection, job_id)
+    _check_active(row, attempt)
     lost = row["lost"] + 1
     stopping = row["state"] == State.STOP_REQUESTED
     if stopping or lost >= max_attempts:
@@ -115,6 +121,7 @@ def give_back(
 
     `ran` False says that its folder has no results and goes, so that the job is as if new.
     """
+    _check_active(row_of(connection, job_id), attempt)
     state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, now)
     _update(connection, job_id, {"waiting_reason": why})
     if ran:
@@ -149,6 +156,21 @@ def save_offsets(
         "UPDATE attempts SET offsets = ? WHERE job = ? AND number = ?",
         (json.dumps(offsets), job_id, attempt),
     )
+
+
+def _anew(row: sqlite3.Row) -> dict[str, object]:
+    """What changes when a job that has ended is queued for an attempt that computes everything."""
+    backend = LOCAL if row["backend"] == SEQUENTIAL else row["backend"]
+    forgotten = {"started": None, "ended": None, "reason": "", "lost": 0, "not_before": 0}
+    begin = {"first_attempt": row["attempt"] + 1, "combined": PENDING, "cleaned": 0}
+    return {**forgotten, **begin, "backend": backend}
+
+
+def _check_active(row: sqlite3.Row, attempt: int) -> None:
+    """Raise unless `attempt` is the present one and under way: it can be lost only once."""
+    check_attempt(row["attempt"], attempt)
+    if row["state"] not in ACTIVE:
+        raise Refused(f"attempt {attempt} is not under way any more: the job is {row['state']}")
 
 
 def _follow_attempt(
@@ -186,9 +208,10 @@ def _note(
     who: Who,
     why: str,
     now: float,
+    by: str = "",
 ) -> None:
     connection.execute(
-        """INSERT INTO history (time, job, attempt, was, became, who, why)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        (now, job_id, attempt, was.value, became.value, who.value, why),
+        """INSERT INTO history (time, job, attempt, was, became, who, by, why)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        (now, job_id, attempt, was.value, became.value, who.value, by, why),
     )

@@ -24,7 +24,7 @@ _NEXT = (
 _NEEDED = f"""SELECT 1 FROM jobs AS f,
         json_each(CASE WHEN json_valid(f.inputs) THEN f.inputs ELSE '[]' END) AS i
     WHERE f.proposal = j.proposal AND f.run = j.run AND i.value = j.id
-    AND (f.state IN {UNFINISHED} OR (f.combined = {PENDING} AND f.attempt > 0))"""
+    AND (f.state IN {UNFINISHED} OR (f.combined = {PENDING} AND f.attempt >= f.first_attempt))"""
 """Jobs that still take something from the fragments of job j."""
 
 

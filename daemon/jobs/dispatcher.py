@@ -176,6 +176,7 @@ class Dispatcher:
     def _prepare(self, job: Job, attempt: Path) -> tuple[Mapping[str, Any], Signature | None]:
         """In a thread: job.json and the attempt's folder; the request and the context's state."""
         job_folder = attempt.parent
+        folder.set_aside(job_folder, job.first_attempt)
         # A job that has begun keeps its request: it goes on from results that belong to that.
         request: Mapping[str, Any] | None = None
         if attempts(job_folder):

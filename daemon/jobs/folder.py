@@ -11,6 +11,9 @@ from typing import Any
 
 from ctxlib.job_folder import FRAGMENTS, REQUEST, attempts
 
+BEFORE = "before"
+"""The folder in a job's folder with attempts that were over before the job was requeued."""
+
 
 def new_id(now: float) -> str:
     """A new job id, such as 20261121-014455-3f9a2c; ids sort by the time (UTC) they are made."""
@@ -45,6 +48,15 @@ def new_attempt(job: Path, number: int) -> Path:
     folder.mkdir(parents=True)
     (folder / FRAGMENTS).mkdir()
     return folder
+
+
+def set_aside(job: Path, first: int) -> None:
+    """Move the attempts before `first` out of the way, to `before/`: nothing of them counts now."""
+    for attempt in attempts(job):
+        if int(attempt.name) < first:
+            (job / BEFORE).mkdir(exist_ok=True)
+            attempt.rename(job / BEFORE / attempt.name)
+            shutil.rmtree(job / BEFORE / attempt.name / FRAGMENTS, ignore_errors=True)
 
 
 def remove_attempt(attempt: Path) -> None:

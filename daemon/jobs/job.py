@@ -51,11 +51,13 @@ class Job(Work):
 
     `attempt` is the number of the present attempt (0: never dispatched), `lost` how many attempts
     were lost, `reason` why it ended as it did, `waiting_reason` why a queued one is held up.
+    What attempts before `first_attempt` have left counts no more: the job was queued anew since.
     """
 
     id: str
     state: State
     attempt: int
+    first_attempt: int
     lost: int
     reason: str
     waiting_reason: str
@@ -67,7 +69,8 @@ class Job(Work):
     @property
     def settled(self) -> bool:
         """Nothing more will come of it: it has ended and its results are where they belong."""
-        return self.state in TERMINAL and (self.combined != PENDING or self.attempt == 0)
+        never_ran = self.attempt < self.first_attempt
+        return self.state in TERMINAL and (self.combined != PENDING or never_ran)
 
     @property
     def name(self) -> str:
@@ -125,6 +128,7 @@ def job_of(row: sqlite3.Row | Mapping[str, Any]) -> Job:
             live=bool(row["live"]),
             state=State(row["state"]),
             attempt=row["attempt"],
+            first_attempt=row["first_attempt"],
             lost=row["lost"],
             reason=row["reason"],
             waiting_reason=row["waiting_reason"],

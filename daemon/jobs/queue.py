@@ -6,11 +6,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from daemon.database import Database
 from daemon.events.inbox import StoredEvent, mark_done
 from daemon.jobs import changes, choice
+from daemon.jobs.acts import Acts
 from daemon.jobs.folder import new_id
 from daemon.jobs.job import (
     COMBINED,
@@ -23,7 +24,8 @@ from daemon.jobs.job import (
     job_of,
     work_of,
 )
-from daemon.jobs.states import ACTIVE, TERMINAL, State, Who
+from daemon.jobs.states import TERMINAL, State, Who
+from daemon.jobs.views import listed
 
 T = TypeVar("T")
 
@@ -31,7 +33,7 @@ RETRY_PAUSE = 5.0
 """Seconds that each loss after the first adds to the pause before the next attempt."""
 
 
-class Queue:
+class Queue(Acts):
     """Jobs and what is known of them. Every change is one transaction, on disk when it returns."""
 
     def __init__(
@@ -43,9 +45,7 @@ class Queue:
         new_id: Callable[[float], str] = new_id,
     ) -> None:
         """Keep everything in `db`, whose migrations are `tables.MIGRATIONS`."""
-        self._db = db
-        self._log = log
-        self._now = now
+        super().__init__(db, log=log, now=now)
         self._new_id = new_id
 
     # Making
@@ -241,14 +241,14 @@ class Queue:
             connection.execute(query, values)
             if not again:
                 return None
-            return changes.insert(connection, work, f"{job.id}-again", now)
+            return changes.insert(connection, work, following_id(job, "again"), now)
 
         return await self._db.write(set_combined)
 
     async def to_combine(self) -> list[Job]:
         """Ended jobs whose results are not yet in the run file, in the order of their ends."""
-        ended = _listed(TERMINAL)
-        query = f"""SELECT * FROM jobs WHERE combined = {PENDING} AND attempt > 0
+        ended = listed(TERMINAL)
+        query = f"""SELECT * FROM jobs WHERE combined = {PENDING} AND attempt >= first_attempt
                     AND state IN {ended} ORDER BY ended, position"""
         return self._readable(await self._rows(query))
 
@@ -262,75 +262,19 @@ class Queue:
         query = "UPDATE jobs SET cleaned = 1 WHERE id = ?"
         await self._db.write(lambda connection: connection.executemany(query, ids))
 
-    # Looking
-
-    async def next_due(self) -> float | None:
-        """The earliest time at which a queued job may start, by its own pause; None: no jobs."""
-        query = "SELECT min(not_before) AS due FROM jobs WHERE state = 'queued'"
-        (row,) = await self._rows(query)
-        return None if row["due"] is None else float(row["due"])
-
-    async def get(self, job_id: str) -> Job:
-        """The job with this id; raises UnknownJob."""
-        return job_of(await self._db.read(lambda c: changes.row_of(c, job_id)))
-
-    async def with_following(self, ids: Collection[str]) -> list[Job]:
-        """The jobs with these ids and all that follow from them, the oldest first."""
-        query = """WITH RECURSIVE mine (id) AS (
-                       SELECT value FROM json_each(?)
-                       UNION SELECT j.id FROM mine JOIN jobs AS j ON j.after = mine.id)
-                   SELECT * FROM jobs WHERE id IN (SELECT id FROM mine) ORDER BY position"""
-        return self._readable(await self._rows(query, json.dumps(list(ids))))
-
-    async def recent(self, limit: int, state: State | None = None) -> list[Job]:
-        """The newest `limit` jobs, of `state` if given, the newest first."""
-        which = "" if state is None else "WHERE state = ?"
-        values = (limit,) if state is None else (state.value, limit)
-        query = f"SELECT * FROM jobs {which} ORDER BY position DESC LIMIT ?"
-        return self._readable(await self._rows(query, *values))
-
-    async def in_states(self, states: Collection[State]) -> list[Job]:
-        """All jobs in one of `states`, the oldest first."""
-        query = f"SELECT * FROM jobs WHERE state IN {_listed(states)} ORDER BY position"
-        return self._readable(await self._rows(query))
-
-    async def active(self) -> list[Job]:
-        """Jobs that a manager has been given."""
-        return await self.in_states(ACTIVE)
-
-    async def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state that has any."""
-        rows = await self._rows("SELECT state, count(*) AS n FROM jobs GROUP BY state")
-        return {row["state"]: row["n"] for row in rows}
-
-    async def history(self, job_id: str) -> list[dict[str, Any]]:
-        """What happened to a job: time, attempt, was, became, who, why; the oldest first."""
-        query = "SELECT * FROM history WHERE job = ? ORDER BY id"
-        return [dict(row) for row in await self._rows(query, job_id)]
-
-    async def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        return await self._db.read(lambda connection: connection.execute(query, values).fetchall())
-
-    def _readable(self, rows: list[sqlite3.Row]) -> list[Job]:
-        jobs = []
-        for row in rows:
-            try:
-                jobs.append(job_of(row))
-            except ValueError as error:
-                self._log.error("%s; left out", error)
-        return jobs
-
 
 def cluster_id(job: Job) -> str:
     """The id of the job that follows `job` with its cluster variables."""
-    return f"{job.id}-cluster"
+    return following_id(job, "cluster")
+
+
+def following_id(job: Job, what: str) -> str:
+    """The id of the job that follows `job` for `what`; another one each time it was requeued."""
+    again = "" if job.first_attempt == 1 else f"-{job.first_attempt}"
+    return f"{job.id}-{what}{again}"
 
 
 def cluster_work(job: Job) -> Work:
     """The work that follows `job`: its cluster variables, from what it has computed."""
     inputs = (*job.inputs, job.id)
     return replace(work_of(job), cluster=True, inputs=inputs, after=job.id)
-
-
-def _listed(states: Collection[State]) -> str:
-    return "(" + ", ".join(f"'{state.value}'" for state in sorted(states)) + ")"

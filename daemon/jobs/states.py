@@ -38,20 +38,25 @@ TRANSITIONS: dict[tuple[State, State], frozenset[Who]] = {
     (State.LAUNCHING, State.CANCELED): frozenset({Who.SERVER}),
     (State.QUEUED, State.DISPATCHED): frozenset({Who.CLAIM}),
     (State.QUEUED, State.CANCELED): frozenset({Who.SERVER, Who.OPS}),
+    (State.QUEUED, State.FAILED): frozenset({Who.OPS}),
     (State.DISPATCHED, State.RUNNING): frozenset({Who.OWNER}),
-    (State.DISPATCHED, State.FAILED): frozenset({Who.OWNER, Who.LEASE}),
+    (State.DISPATCHED, State.FAILED): frozenset({Who.OWNER, Who.LEASE, Who.OPS}),
     (State.DISPATCHED, State.QUEUED): frozenset({Who.LEASE}),
     (State.DISPATCHED, State.STOP_REQUESTED): frozenset({Who.SERVER, Who.OPS}),
     (State.DISPATCHED, State.CANCELED): frozenset({Who.SERVER, Who.OPS}),
     (State.RUNNING, State.FINISHED): frozenset({Who.OWNER}),
-    (State.RUNNING, State.FAILED): frozenset({Who.OWNER, Who.LEASE}),
+    (State.RUNNING, State.FAILED): frozenset({Who.OWNER, Who.LEASE, Who.OPS}),
     (State.RUNNING, State.QUEUED): frozenset({Who.LEASE}),
     (State.RUNNING, State.STOP_REQUESTED): frozenset({Who.SERVER, Who.OPS}),
     (State.STOP_REQUESTED, State.STOPPED): frozenset({Who.OWNER}),
     (State.STOP_REQUESTED, State.FINISHED): frozenset({Who.OWNER}),
-    (State.STOP_REQUESTED, State.FAILED): frozenset({Who.OWNER, Who.LEASE}),
+    (State.STOP_REQUESTED, State.FAILED): frozenset({Who.OWNER, Who.LEASE, Who.OPS}),
+    **{(ended, State.QUEUED): frozenset({Who.OPS}) for ended in TERMINAL},
 }
-"""Who may do what. All else is refused; terminal states are for ever."""
+"""Who may do what. All else is refused.
+
+An attempt that has ended has ended for ever: an operator queues its job for another one.
+"""
 
 
 class Refused(ValueError):

@@ -26,18 +26,23 @@ launching queued server
 launching canceled server
 queued dispatched claim
 queued canceled server,ops
+queued failed ops
 dispatched running owner
-dispatched failed owner,lease
+dispatched failed owner,lease,ops
 dispatched queued lease
 dispatched stop_requested server,ops
 dispatched canceled server,ops
 running finished owner
-running failed owner,lease
+running failed owner,lease,ops
 running queued lease
 running stop_requested server,ops
 stop_requested stopped owner
 stop_requested finished owner
-stop_requested failed owner,lease
+stop_requested failed owner,lease,ops
+stopped queued ops
+finished queued ops
+failed queued ops
+canceled queued ops
 """
 ALLOWED = {
     (State(was), State(to), Who(who))
@@ -64,7 +69,10 @@ def test_every_change_is_granted_or_refused_by_the_table(was, to, who):
 
 
 def test_ended_is_for_ever_and_from_everywhere_there_is_an_end():
-    assert not [pair for pair in TRANSITIONS if pair[0] in TERMINAL]
+    out = {
+        (pair[1], who) for pair, whos in TRANSITIONS.items() if pair[0] in TERMINAL for who in whos
+    }
+    assert out == {(State.QUEUED, Who.OPS)}
     for state in set(State) - TERMINAL:
         reachable, found = {state}, True
         while found:
@@ -100,6 +108,7 @@ class StoredJob(RuleBasedStateMachine):
 
     def moved(self, to):
         if to is not self.state:
+            self.lost = 0 if self.state in TERMINAL else self.lost
             self.trail.append((self.state, to))
             self.attempt += to is State.DISPATCHED
             self.state = to
@@ -125,9 +134,8 @@ class StoredJob(RuleBasedStateMachine):
     def lose(self):
         lose = {"max_attempts": self.MAX_ATTEMPTS, "pause": 5.0}
         if self.state not in ACTIVE:
-            if self.state not in (State.QUEUED, State.FAILED):
-                with pytest.raises(Refused):
-                    changes.lose(self.connection, "j", self.attempt, "gone", self.now, **lose)
+            with pytest.raises(Refused):
+                changes.lose(self.connection, "j", self.attempt, "gone", self.now, **lose)
             return
         state = changes.lose(self.connection, "j", self.attempt, "gone", self.now, **lose)
         self.lost += 1
