@@ -13,36 +13,58 @@ from pathlib import Path
 from daemon import __version__
 
 
-def _sources() -> tuple[Path, list[Path]]:
+def _sources() -> dict[Path, bytes]:
+    """The files of ctxlib, by their paths in the package."""
     spec = find_spec("ctxlib")
     if spec is None or spec.origin is None:
         raise RuntimeError(
             "the package ctxlib is not installed beside daemon: install runtable again"
         )
     root = Path(spec.origin).parent
-    return root, sorted(root.rglob("*.py"))
+    return {file.relative_to(root): file.read_bytes() for file in sorted(root.rglob("*.py"))}
 
 
 def install(folder: Path) -> Path:
-    """Put ctxlib into `folder`/lib unless this version is there; return where to import from."""
-    root, files = _sources()
+    """Put ctxlib into `folder`/lib unless this version is there; return where to import from.
+
+    A copy that is not whole is replaced: the host lost its power while it was written, or somebody
+    was there. Every job would fail with it.
+    """
+    sources = _sources()
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    for name, content in sources.items():
+        digest.update(str(name).encode() + b"\0" + content)
     target = folder / "lib" / f"{__version__}-{digest.hexdigest()[:10]}"
-    if target.is_dir():
+    if _is_whole(target, sources):
         return target
     target.parent.mkdir(exist_ok=True)
     made = target.parent / f".new-{os.getpid()}-{target.name}"
     shutil.rmtree(made, ignore_errors=True)
-    for file in files:
-        copy = made / "ctxlib" / file.relative_to(root)
+    for name, content in sources.items():
+        copy = made / "ctxlib" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+        copy.write_bytes(content)
+    _put_in_place(made, target, sources)
+    return target
+
+
+def _put_in_place(made: Path, target: Path, sources: dict[Path, bytes]) -> None:
+    damaged = target.parent / f".old-{os.getpid()}-{target.name}"
     try:
+        if target.is_dir():
+            target.rename(damaged)
         made.rename(target)
     except OSError:
-        if not target.is_dir():
+        if not _is_whole(target, sources):
             raise
         shutil.rmtree(made)  # somebody else was quicker: theirs is the same
-    return target
+    shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _is_whole(library: Path, sources: dict[Path, bytes]) -> bool:
+    try:
+        return all(
+            (library / "ctxlib" / name).read_bytes() == content for name, content in sources.items()
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -24,3 +24,14 @@ def test_the_copy_imports_alone(tmp_path: Path) -> None:
 def test_the_same_version_is_copied_once(tmp_path: Path) -> None:
     assert install(tmp_path) == install(tmp_path)
     assert len(list((tmp_path / "lib").iterdir())) == 1
+
+
+def test_a_copy_that_is_not_whole_is_replaced(tmp_path: Path) -> None:
+    library = install(tmp_path)
+    whole = (library / "ctxlib/errors.py").read_bytes()
+    (library / "ctxlib/errors.py").write_bytes(b"")
+    (library / "ctxlib/context.py").unlink()
+    assert install(tmp_path) == library
+    assert (library / "ctxlib/errors.py").read_bytes() == whole
+    assert (library / "ctxlib/context.py").exists()
+    assert [path.name for path in (tmp_path / "lib").iterdir()] == [library.name]
