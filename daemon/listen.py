@@ -22,8 +22,8 @@ class AlreadyServedError(Exception):
     """Another daemon serves the folder; str() names it."""
 
 
-def run(folder: Path, *, patient: bool | None = None) -> None:
-    """Serve `folder` until SIGTERM or SIGINT.
+def run(folder: Path, *, patient: bool | None = None, debug: bool = False) -> None:
+    """Serve `folder` until SIGTERM or SIGINT; with `debug` the terminal gets the debug log.
 
     When another daemon holds the folder, a `patient` one waits for it to end (under Supervisor it
     is patient by itself); the other raises AlreadyServedError. A command that holds it is asked to
@@ -32,7 +32,7 @@ def run(folder: Path, *, patient: bool | None = None) -> None:
     if patient is None:
         patient = "SUPERVISOR_ENABLED" in os.environ
     os.umask(Settings().umask)  # for the log; the folder's own setting is known a little later
-    log_to(folder, terminal="SUPERVISOR_ENABLED" not in os.environ)
+    log_to(folder, terminal="SUPERVISOR_ENABLED" not in os.environ, debug=debug)
     lock = FolderLock(folder)
     _take(lock, folder, patient)
     holder = lock.holder()

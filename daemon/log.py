@@ -18,6 +18,8 @@ from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)-8s %(name)s  %(message)s"
 NAME = "amore.log"
+OURS = ("runtable", "daemon")
+"""The loggers whose debug lines are for us; libraries have theirs."""
 LARGEST = 10_000_000
 """Bytes from which on the log is rotated."""
 KEPT = 5
@@ -26,14 +28,19 @@ WAIT_SECONDS = 1.0
 """How long a line waits for another process that rotates the log; it may hang."""
 
 
-def log_to(folder: Path, *, terminal: bool) -> None:
+def log_to(folder: Path, *, terminal: bool, debug: bool = False) -> None:
     """Write what this process logs to the log of `folder`, and to standard error if `terminal`.
 
-    The file is made with the first line, so that who only reads needs no permission to write.
+    With `debug` standard error gets our own debug lines too, which the file does without. The file
+    is made with the first line, so that who only reads needs no permission to write.
     """
-    handlers: list[logging.Handler] = [SharedLog(folder / NAME)]
-    if terminal:
+    file = SharedLog(folder / NAME)
+    file.setLevel(logging.INFO)
+    handlers: list[logging.Handler] = [file]
+    if terminal or debug:
         handlers.append(logging.StreamHandler(sys.stderr))
+    for ours in OURS:
+        logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.NOTSET)
     logging.basicConfig(level=logging.INFO, format=FORMAT, handlers=handlers, force=True)
 
 

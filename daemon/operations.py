@@ -45,6 +45,7 @@ class Operations:
             "set": self._settings.set,
             "delete": self._settings.delete,
             "create": self._settings.create,
+            "new-id": self._settings.new_id,
             "read-context": self.read_context,
             "handover": self.handover,
         }

@@ -1,5 +1,6 @@
 """The operations on a folder's settings and parameters, as `db-config` asks for them."""
 
+import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,13 @@ class SettingOperations:
         await self._service.table.delete_setting(name)
         await self._service.settings_changed()
         return {"key": name}
+
+    async def new_id(self) -> dict[str, Any]:
+        """Give the database a new random id, as a copy needs that goes its own way."""
+        was = (await self._service.table.setting_rows()).get("db_id")
+        db_id = secrets.token_hex(20)
+        await self._service.table.set_setting("db_id", db_id)
+        return {"db_id": db_id, "was": was}
 
     async def create(self, proposal: int) -> dict[str, Any]:
         """Make the database for `proposal` when it is missing, or set its proposal."""

@@ -20,6 +20,8 @@ COMMANDS = {
     "read-context": "read_context",
     "reprocess": "reprocess",
     "jobs": "jobs",
+    "gui": "gui",
+    "new-id": "new_id",
 }
 """Each command's module in this package, in the order in which `--help` lists them."""
 
@@ -56,9 +58,13 @@ class LazyGroup(click.Group):
         """Run the command; a file that cannot be used is one line, not a traceback."""
         try:
             return super().invoke(ctx)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output left: click ends quietly
-                raise
+        except Exception as error:
+            if ctx.params.get("debug_repl"):
+                from daemon.cli.debug_repl import look_into
+
+                look_into(error)
+            if not isinstance(error, OSError) or error.errno == errno.EPIPE:
+                raise  # EPIPE: the reader of our output left, and click ends quietly
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from error
 
@@ -80,8 +86,23 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     callback=_show_version,
     help="Show the version and exit.",
 )
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show the debug log on standard error.")
+@click.option(
+    "--debug-repl",
+    is_flag=True,
+    help="When something goes wrong, open a Python prompt (IPython's, where it is installed) in "
+    "the deepest of our functions, with its variables.",
+)
+def main(debug: bool, debug_repl: bool) -> None:
     """Fill an experiment's run table by itself, from the variables in context.py.
 
     DIR is a database folder or a proposal's number; without it, the current folder is meant.
     """
+
+
+def renamed() -> None:
+    """Be the command under its first name, `amore-proto`, which old scripts still call."""
+    click.echo(
+        "Warning: 'amore-proto' has been renamed to 'damnit'. Please update your scripts.", err=True
+    )
+    main(prog_name="damnit")

@@ -6,6 +6,7 @@ change while a command follows its work: a daemon that starts asks the command t
 that is restarted is followed again, and a command goes on with what another one left.
 """
 
+import logging
 import stat
 import time
 from collections.abc import Generator, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
     from daemon.control import ControlClient, ServiceError
     from daemon.service import Service
 
+LOG = logging.getLogger("runtable")
 WAIT_SECONDS = 15.0
 """How long the lock may be held by one who does not answer: who starts, ends, or is short."""
 
@@ -64,6 +66,7 @@ class Connection:
 
     def call(self, op: str, **arguments: Any) -> Any:
         """The result of operation `op`; raises ServiceError."""
+        LOG.debug("asking for %s %s", op, arguments)
         if self._client is not None:
             return self._client.call(op, **arguments)
         assert self._service is not None
@@ -77,6 +80,7 @@ class Connection:
         from daemon.control import GoneError
 
         while True:
+            LOG.debug("following %s %s", op, arguments)
             try:
                 if self._client is not None:
                     yield from self._client.stream(op, **arguments)
@@ -101,6 +105,7 @@ class Connection:
     def _open(self, create: int | None) -> None:
         holder = self._holder()
         if holder is not None:
+            LOG.debug("%s answers for %s", holder, self._folder)
             self.daemon = holder if holder.role == "daemon" else None
             self._client = _client(self._folder, holder)
             return
@@ -108,6 +113,7 @@ class Connection:
 
         from daemon.service import Service
 
+        LOG.debug("nobody serves %s: it is served here", self._folder)
         self.daemon = None
         self._runner = asyncio.Runner()
         try:

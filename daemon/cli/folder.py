@@ -46,6 +46,11 @@ def program() -> str:
     return click.get_current_context().find_root().info_name or "runtable"
 
 
+def debugging() -> bool:
+    """Whether the debug log is to be shown, by the option --debug before the command."""
+    return bool(click.get_current_context().find_root().params.get("debug"))
+
+
 def quote(path: Path | str) -> str:
     """`path` as a shell takes it, for commands that people copy."""
     import shlex
@@ -94,7 +99,7 @@ def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"
         from daemon.cli import connection
         from daemon.log import log_to
 
-        log_to(folder, terminal=False)
+        log_to(folder, terminal=False, debug=debugging())
         factory = connection.connect
     try:
         with factory(folder, create=create) as service:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.folder import connect, database_folder, dir_argument, program, quote
+from daemon.cli.folder import (
+    connect,
+    database_folder,
+    debugging,
+    dir_argument,
+    program,
+    quote,
+)
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
     from daemon.lock import Holder
@@ -39,7 +46,7 @@ def _serve(folder: Path) -> None:
     from daemon.listen import AlreadyServedError, run
 
     try:
-        run(folder)
+        run(folder, debug=debugging())
     except (AlreadyServedError, ServiceError, SchemaError) as error:
         raise click.ClickException(str(error)) from error
 
