@@ -34,12 +34,12 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
             step()
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = real_connect(*arguments, **options)
+        connection: sqlite3.Connection = real_connect(*arguments, **options)
         connection.set_trace_callback(step)
         return connection
 
     def work_in_steps() -> None:
-        sqlite3.connect = connect
+        sqlite3.connect = connect  # type: ignore[assignment]  # of the one call that is needed
         sys.addaudithook(audit)
         work()
 

@@ -149,6 +149,6 @@ async def test_without_a_copy_there_is_no_conversion(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(formats, "_copy", refuse)
-    with pytest.raises(SchemaError, match="v2.backup could not be written .*No space.*make room"):
+    with pytest.raises(SchemaError, match=r"v2.backup could not be written .*No space.*make room"):
         await open_once(path)
     assert path.read_bytes() == before
