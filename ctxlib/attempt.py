@@ -9,6 +9,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ctxlib.runner import EXIT_JOURNAL, Wake, read_request
 _GRACE = 2.0
 # How often to look, in seconds: at least, and at most.
 _OFTEN, _SELDOM = 0.05, 1.0
+# How often to give a sign of life, in seconds.
+_SIGN = 10.0
 # No program fills memory faster than this, in bytes per second: how long not to look.
 _FASTEST_GROWTH = 8 << 30
 
@@ -87,6 +90,7 @@ class AttemptSupervisor:
         self._retried: set[str | None] = set()
         self._order: list[str] = []
         self._next_look = 0.0
+        self._next_sign = self.clock() + _SIGN
         said = asdict(claimed)
         del said["time"]
         self._say("claimed", **said)
@@ -136,6 +140,7 @@ class AttemptSupervisor:
         """Look after the limits; return after how many seconds to look again."""
         self._go_on()
         now = self.clock()
+        self._give_sign(now)
         runner = self._runner
         if runner is None:
             return _SELDOM
@@ -155,6 +160,14 @@ class AttemptSupervisor:
         pause = max(min(pause, nearest - now), _OFTEN)
         self._next_look = now + pause
         return pause
+
+    def _give_sign(self, now: float) -> None:
+        """Show that somebody watches, however long a variable says nothing."""
+        if self.ended is None and now >= self._next_sign:
+            self._next_sign = now + _SIGN
+            # Where the file cannot be touched its lines cannot be written either, and wait.
+            with suppress(OSError):
+                self._journal.touch()
 
     def _look_at_time(self, runner: _Runner, now: float) -> None:
         if now >= self._deadline:

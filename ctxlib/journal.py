@@ -69,6 +69,10 @@ class JournalWriter:
         if self._wake is not None:
             self._wake()
 
+    def touch(self) -> None:
+        """Give a sign of life that takes no space: the file's time changes."""
+        os.utime(self._fd)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)

@@ -112,6 +112,7 @@ class Service:
             mode=lambda: self.settings.process_start,
             idle_seconds=lambda: self.settings.idle_seconds,
             max_servers=lambda: self.settings.max_servers,
+            claim_ttl=lambda: self.settings.queue_claim_ttl,
             on_wake=lambda job: self.scheduler.wake(job),
             on_end=lambda job, _attempt: self.scheduler.wake(job),
             log=LOG.warning,

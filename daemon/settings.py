@@ -150,6 +150,18 @@ class Settings(BaseModel):
     max_attempts: int = Field(
         3, ge=1, le=100, description="attempts of a job whose place to run was lost"
     )
+    host_heartbeat_ttl: int = Field(
+        60, ge=30, le=86400, description="seconds without a sign after which a host counts as gone"
+    )
+    worker_stale_grace_seconds: int = Field(
+        120, ge=0, le=86400, description="seconds more until what ran on that host is lost"
+    )
+    queue_claim_ttl: int = Field(
+        300, ge=10, le=86400, description="seconds within which a process takes a job given to it"
+    )
+    job_status_ttl: int = Field(
+        300, ge=30, le=86400, description="seconds without a sign after which a job hangs"
+    )
     stop_grace: int = Field(
         10, ge=0, le=3600, description="seconds that local jobs get when the daemon stops"
     )

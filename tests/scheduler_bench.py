@@ -61,9 +61,10 @@ class ScriptedManager:
     """Starts nothing; `play(attempt)` is what happens to each that is submitted."""
 
     def __init__(self):
-        self.submitted, self.lost, self.cancelled = [], {}, {}
+        self.submitted, self.lost, self.cancelled, self.fenced = [], {}, {}, []
         self.play, self.refuse, self.wake = None, None, lambda job: None
         self.unclaimed = False
+        self.host, self.signs = "max-exfl001", "none"
 
     async def submit(self, folder):
         if self.refuse is not None:
@@ -78,12 +79,18 @@ class ScriptedManager:
 
     async def poll(self, handles):
         return {
-            handle: Status("lost", self.lost[handle]) if handle in self.lost else Status("running")
+            handle: Status("lost", self.lost[handle])
+            if handle in self.lost
+            else Status("running", f"on {self.host}", signs=self.signs)
             for handle in handles
         }
 
     async def cancel(self, handle, reason):
         self.cancelled[handle] = reason
+        self.lost[handle] = "it was told to end"
+
+    async def fence(self, handle, reason):
+        self.fenced.append(handle)
 
     async def close(self):
         pass
@@ -108,13 +115,20 @@ class Bench:
         (folder / "context.py").write_text("")
         self.manager = ScriptedManager()
         self.settings = SimpleNamespace(
-            local_jobs=2, memory_reserve="1G", max_attempts=3, stop_grace=0
+            local_jobs=2,
+            memory_reserve="1G",
+            max_attempts=3,
+            stop_grace=0,
+            host_heartbeat_ttl=60,
+            worker_stale_grace_seconds=120,
+            job_status_ttl=300,
         )
         self.free = 8 * 2**30
         self.applied, self.combined, self.arrived, self.rows, self.updates = [], [], [], [], []
         self.loads = []
         self.on_apply = self.on_combine = self.on_arrived = None
         self.numbers, self.time, self.looks = count(1), 1000.0, 0
+        self.ticks, self.tick = 0.0, 0.0
         self.open()
 
     def open(self):
@@ -138,9 +152,15 @@ class Bench:
             free_memory=lambda: self.free,
             log=LOG,
             now=lambda: self.time,
+            clock=self.clock,
         )
         self.scheduler = Scheduler(self.queue, self.inbox, outside, poll_seconds=0.02)
         self.manager.wake = self.scheduler.wake
+
+    def clock(self):
+        """A monotonic one; each time that somebody looks, `tick` seconds are over."""
+        self.ticks += self.tick
+        return self.ticks
 
     def look(self):
         self.looks += 1

@@ -12,10 +12,13 @@ class Status:
 
     `running`: claimed, or waiting to be; `ended`: its journal has the line `ended`;
     `lost`: nobody is at work on it any more and it can be tried again. `reason` is in words.
+    `signs` says from where one that runs gives signs of life, so that it is lost when they stay
+    away: this host or another one. `none`: whoever runs it is asked how it is, and has no limit.
     """
 
     state: Literal["running", "ended", "lost"]
     reason: str = ""
+    signs: Literal["none", "here", "elsewhere"] = "none"
 
 
 class ContextBroken(Exception):
@@ -37,6 +40,12 @@ class Manager(Protocol):
 
     async def cancel(self, handle: str, reason: str) -> None:
         """End the attempt with all its processes; its journal then says `stopped` and why."""
+
+    async def fence(self, handle: str, reason: str) -> None:
+        """Let nothing more come of an attempt that gives no sign of life.
+
+        What can be reached of it has ended when this returns; the rest ends when it finds out.
+        """
 
     async def close(self) -> None:
         """Let go of everything; what runs goes on by itself."""

@@ -47,6 +47,11 @@ class ByBackend:
         backend, own = self._split(handle)
         await self._managers[backend].cancel(own, reason)
 
+    async def fence(self, handle: str, reason: str) -> None:
+        """Let nothing more come of an attempt that gives no sign of life."""
+        backend, own = self._split(handle)
+        await self._managers[backend].fence(own, reason)
+
     async def close(self) -> None:
         """Let go of everything."""
         for manager in self._managers.values():

@@ -188,6 +188,10 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 self._writer.write_eof()
 
+    def kill(self) -> None:
+        """End the process, which has not answered: its jobs are lost."""
+        self._process.kill()
+
     async def close(self) -> None:
         """Let go of it without listening any more; its jobs go on and it exits after them."""
         self.usable = False

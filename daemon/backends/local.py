@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,23 +12,21 @@ from ctxlib.imports import stamp
 from ctxlib.job_folder import REQUEST
 from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Status
-from daemon.backends.forkserver import ForkServer, KilledLoading, ServerKey
+from daemon.backends.forkserver import Answer, ForkServer, KilledLoading, ServerKey
 
 # A context that is edited more often than this while one job waits is not ready for it.
 _MOST_RELOADS = 10
 # How often to look whether a context was edited while it is loaded.
 _LOOK_SECONDS = 1.0
-# Seconds beyond a job's time limit after which a process on another host counts as gone.
-_UNSEEN_MARGIN = 600.0
 
 
 class LocalManager:
     """Submits attempts to fork servers, which it starts, replaces and lets go.
 
     `folder` is the database folder, `library` the folder that has ctxlib in it. `python`, `mode`
-    (`fork` or `fresh`), `idle_seconds` and `max_servers` are asked when they matter. `on_wake` is
-    told the id of a job with something new to read, `on_end` the id and the number of an attempt
-    that has ended or lost its process.
+    (`fork` or `fresh`), `idle_seconds`, `max_servers` and `claim_ttl` are asked when they matter.
+    `on_wake` is told the id of a job with something new to read, `on_end` the id and the number of
+    an attempt that has ended or lost its process.
     """
 
     def __init__(
@@ -41,6 +38,7 @@ class LocalManager:
         mode: Callable[[], str],
         idle_seconds: Callable[[], float],
         max_servers: Callable[[], int],
+        claim_ttl: Callable[[], float],
         on_wake: Callable[[str], None],
         on_end: Callable[[str, int], None],
         log: Callable[[str], None],
@@ -53,6 +51,7 @@ class LocalManager:
         self._mode = mode
         self._idle_seconds = idle_seconds
         self._max_servers = max_servers
+        self._claim_ttl = claim_ttl
         self._on_wake = on_wake
         self._on_end = on_end
         self._log = log
@@ -77,7 +76,7 @@ class LocalManager:
         for _ in range(_MOST_RELOADS):
             server = await self._server(key)
             self._at_work[handle] = server
-            answer = await server.start(handle)
+            answer = await self._offer(server, handle)
             if answer.kind == "accepted":
                 return handle
             self._at_work.pop(handle, None)
@@ -89,6 +88,19 @@ class LocalManager:
         message = f"{key.context} was changed {_MOST_RELOADS} times while it was loaded"
         raise ContextBroken([{"message": message, "line": None, "variable": None, "mend": ""}])
 
+    async def _offer(self, server: ForkServer, handle: str) -> Answer:
+        """Offer an attempt to a server; one that hangs is ended, with all that it is at."""
+        limit = self._claim_ttl()
+        try:
+            async with asyncio.timeout(limit):
+                return await server.start(handle)
+        except TimeoutError:
+            server.kill()
+            self._let_go(server)
+            raise TimeoutError(
+                f"no process took it within {limit:g} s (setting queue_claim_ttl)"
+            ) from None
+
     async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
         """Read how attempts are doing from their folders, whoever started them."""
         return await asyncio.to_thread(self._poll, list(handles))
@@ -96,8 +108,8 @@ class LocalManager:
     def _poll(self, handles: list[str]) -> dict[str, Status]:
         return {
             handle: Status("running")
-            if handle in self._at_work and not claim.exists(Path(handle))
-            else look_at(Path(handle), time.time())
+            if handle in self._at_work and _unclaimed(Path(handle))
+            else look_at(Path(handle))
             for handle in handles
         }
 
@@ -109,6 +121,10 @@ class LocalManager:
         server = self._at_work.get(handle)
         if server is not None:
             server.send({"cancel": handle, "reason": reason})
+
+    async def fence(self, handle: str, reason: str) -> None:
+        """End the process that claimed it, all it is at, and what it has started, if it is here."""
+        await asyncio.to_thread(fence, Path(handle), reason)
 
     async def close(self) -> None:
         """Let go of all servers; each ends with its last job."""
@@ -217,6 +233,11 @@ def _stamp(path: str) -> tuple[int, int] | None:
         return None
 
 
+def _unclaimed(attempt_dir: Path) -> bool:
+    """Tell whether an attempt is there, and not claimed yet."""
+    return attempt_dir.is_dir() and not claim.exists(attempt_dir)
+
+
 def request_stop(attempt_dir: Path, reason: str) -> None:
     """Ask whoever watches the attempt, on whatever host, to end it with all its processes."""
     (attempt_dir / claim.STOP_FILE).write_text(reason)
@@ -227,11 +248,23 @@ def revoke(attempt_dir: Path) -> bool:
     return claim.make(attempt_dir, "revoked") is not None
 
 
-def look_at(attempt_dir: Path, now: float) -> Status:
+def fence(attempt_dir: Path, reason: str) -> None:
+    """End whoever claimed the attempt on this host; on another host it is asked for its end."""
+    request_stop(attempt_dir, reason)
+    made = claim.read(attempt_dir)
+    if made is not None and made.alive():
+        processes.kill_until_gone(lambda: [made.pid] if made.alive() else [])
+        look_at(attempt_dir)
+
+
+def look_at(attempt_dir: Path) -> Status:
     """Tell from its folder how an attempt is doing.
 
     What is lost leaves no process behind, and one that nobody has claimed cannot be started late.
     """
+    if not attempt_dir.is_dir():
+        # Whoever watches the attempt notices this too, and ends it.
+        return Status("lost", "its folder was deleted")
     entries = JournalReader(attempt_dir).read_watcher()
     ended = next((entry for entry in entries if entry.kind == "ended"), None)
     if ended is not None:
@@ -245,24 +278,16 @@ def look_at(attempt_dir: Path, now: float) -> Status:
     if made.mode == "revoked":
         return Status("lost", "no process had begun with it")
     if not made.here():
-        return _unseen(attempt_dir, made, now)
+        return Status("running", f"on {made.host}", signs="elsewhere")
     if made.alive():
-        return Status("running")
+        return Status("running", signs="here")
     if made.boot_id != processes.boot_id():
         return Status("lost", f"{made.host} was restarted")
     _end_remains(attempt_dir, entries)
     # It may have ended the job, and itself, between the two looks.
     if any(entry.kind == "ended" for entry in JournalReader(attempt_dir).read_watcher()):
-        return look_at(attempt_dir, now)
+        return look_at(attempt_dir)
     return Status("lost", f"its process {made.pid} is gone")
-
-
-def _unseen(attempt_dir: Path, made: claim.Claim, now: float) -> Status:
-    """The state of an attempt on another host: at work until its time is well over."""
-    request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
-    if now > made.time + request["timeout"] + _UNSEEN_MARGIN:
-        return Status("lost", f"nothing came from {made.host} within the time limit")
-    return Status("running", f"on {made.host}")
 
 
 def _end_remains(attempt_dir: Path, entries: Iterable[Entry]) -> None:

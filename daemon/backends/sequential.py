@@ -6,6 +6,7 @@ The service only makes the attempt's folder and follows its journal, as always.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ctxlib import claim
@@ -45,10 +46,16 @@ class SequentialManager:
             if waited < TAKE_SECONDS or (taken and waited < LOAD_SECONDS and _may_live(taken)):
                 return Status("running")
         self._offered.pop(handle, None)
-        return look_at(attempt_dir, time.time())
+        status = look_at(attempt_dir)
+        # Whoever runs it on this host may have put it to sleep, and may go on with it.
+        return replace(status, signs="none") if status.signs == "here" else status
 
     async def cancel(self, handle: str, reason: str) -> None:
         """Ask for the end of an attempt; the command's own process ends it."""
+        await asyncio.to_thread(request_stop, Path(handle), reason)
+
+    async def fence(self, handle: str, reason: str) -> None:
+        """See to it that the command, should it wake up, ends it."""
         await asyncio.to_thread(request_stop, Path(handle), reason)
 
     async def close(self) -> None:
@@ -75,6 +82,7 @@ async def run_here(attempt_dir: Path, folder: Path, library: Path, python: str) 
         mode=lambda: "fresh",
         idle_seconds=lambda: TAKE_SECONDS,  # its job follows at once; `close` ends it
         max_servers=lambda: 1,
+        claim_ttl=lambda: LOAD_SECONDS,
         on_wake=lambda _job: None,
         on_end=lambda _job, _attempt: ended.set(),
         log=lambda _text: None,

@@ -2,21 +2,21 @@
 
 import asyncio
 import sqlite3
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ctxlib.errors import Problem
-from ctxlib.journal import Entry, JournalReader
+from ctxlib.journal import Entry, JournalReader, file_name
 from daemon.backends import Status
 from daemon.jobs.job import Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import State, Who
 from daemon.jobs.trouble import insist, is_passing
+from daemon.jobs.vigil import Vigil, too_silent
 
 SAVE_SECONDS = 1.0
 """How often the offsets of a running attempt are saved. Lines may be taken in twice."""
@@ -83,7 +83,6 @@ class Follower:
         queue: Queue,
         outside: Outside,
         offsets: Mapping[str, int],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`offsets` say how far the journals have been taken in before."""
         self.job = job
@@ -93,7 +92,7 @@ class Follower:
         self._attempt = attempt
         self._queue = queue
         self._outside = outside
-        self._clock = clock
+        self._clock = outside.clock
         self._reader = JournalReader(attempt, offsets)
         self._taken: dict[str, int] = dict(offsets)
         self._saved = self._clock()
@@ -103,6 +102,8 @@ class Follower:
         self._unseen_since: float | None = None
         self._began = job.state is not State.DISPATCHED
         self._spoilt = ""
+        self._vigil = Vigil(outside.clock)
+        self._written: int | None = None
 
     def wake(self) -> None:
         """There may be something to read."""
@@ -148,11 +149,29 @@ class Follower:
                 return self._outcome(self.progress.ended)
             if status.state == "lost":
                 return self._lost(status.reason)
+            if silent := self._too_silent(status):
+                return await self._fence(silent)
             if status.state == "ended" and self._unseen_for_long():
                 return self._lost("its end cannot be read")
             if self._clock() - self._saved >= SAVE_SECONDS:
                 await self._save()
             await self._wait()
+
+    def _too_silent(self, status: Status) -> str:
+        silence = self._vigil.look((self._written, sum(self._reader.offsets.values())))
+        if status.signs == "none":
+            return ""
+        return too_silent(status, silence, self._outside.settings())
+
+    async def _fence(self, why: str) -> Outcome:
+        """Nobody shall be at work on it any more before another attempt begins."""
+        name, log = self.job.name, self._outside.log
+        log.error("%s: %s; it is ended", name, why)
+        await insist(lambda: self._outside.manager.fence(self.handle, why), name, log)
+        await self._take(await insist(self._read, name, log))  # it may have ended just now
+        return (
+            self._lost(why) if self.progress.ended is None else self._outcome(self.progress.ended)
+        )
 
     async def _wait(self) -> None:
         timeout = SAVE_SECONDS if self._unsaved else None
@@ -161,7 +180,11 @@ class Follower:
                 await self._news.wait()
 
     async def _read(self) -> list[Entry]:
-        return await asyncio.to_thread(self._reader.read)
+        def read() -> list[Entry]:
+            self._written = _written(self._attempt)
+            return self._reader.read()
+
+        return await asyncio.to_thread(read)
 
     async def _take(self, entries: list[Entry]) -> None:
         if not entries:
@@ -232,6 +255,14 @@ class Follower:
         cluster = how == "finished" and bool(self.progress.cluster) and not self.job.cluster
         ran = bool(self.progress.done)
         return Outcome(how, reason, self._taken, cluster=cluster, ran=ran, problems=problems)
+
+
+def _written(attempt: Path) -> int | None:
+    """When whoever watches the attempt has last written something, in ns of whatever clock."""
+    try:
+        return (attempt / file_name(0)).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def broken_context(request: Mapping[str, Any], problems: list[dict[str, Any]]) -> str:

@@ -33,7 +33,8 @@ class Outside:
     results are in the run file, and after the job that follows from it.
     `loads(whether)` is told what comes of loading the context for a job.
     `revoke(attempt)` claims an attempt for nobody; False when somebody was faster.
-    `free_memory()` is in bytes, `now()` in seconds since the epoch.
+    `free_memory()` is in bytes, `now()` in seconds since the epoch; `clock()` in seconds too, and
+    never steps: how long something lasts is found by it.
     """
 
     manager: Manager
@@ -50,6 +51,7 @@ class Outside:
     free_memory: Callable[[], int]
     log: logging.Logger
     now: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
 
     def job_folder(self, job_id: str) -> Path:
         """The folder of a job."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from daemon.jobs.submitted import Submitted
 from daemon.jobs.trouble import insist
 
 STOPPED_BY_OTHERS = "it was stopped, but not by this daemon"
+END_SECONDS = 10.0
+"""How long an attempt that was told to end may take for that before it is ended by force."""
 LAST_SECONDS = 5.0
 """How long a stop waits for run files that are being made, beyond its grace."""
 
@@ -230,7 +233,7 @@ class Scheduler:
         """An attempt cannot be followed: it is ended, and its job fails with `why`."""
         job, log = follower.job, self._outside.log
         try:
-            await self._outside.manager.cancel(follower.handle, why)
+            await self._end(follower.handle, why)
             stored = await self._queue.get(job.id)
             if stored.state not in TERMINAL and stored.attempt == job.attempt:
                 outcome = Outcome("failed", f"it could not be followed: {why}", {})
@@ -240,6 +243,17 @@ class Scheduler:
                 self._finisher.add(stored)
         except Exception:
             log.exception("%s: the next start finds out what became of it", job.name)
+
+    async def _end(self, handle: str, why: str) -> None:
+        """Have an attempt ended; it has when this returns, so that another one may follow."""
+        manager = self._outside.manager
+        await manager.cancel(handle, why)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                while (await manager.poll([handle]))[handle].state == "running":
+                    await asyncio.sleep(self._poll_seconds / 10)
+                return
+        await manager.fence(handle, why)
 
     async def _poll(self) -> None:
         """Ask the manager about all attempts at work now and then, as nobody else may tell."""

@@ -13,8 +13,8 @@ import pytest
 from job_helpers import ended, entries, make_job, times_started, values
 
 from ctxlib import claim, processes
-from daemon.backends import ContextBroken
-from daemon.backends.local import LocalManager, look_at, revoke
+from daemon.backends import ContextBroken, Status
+from daemon.backends.local import LocalManager, fence, look_at, revoke
 
 LIBRARY = Path(__file__).parents[2]
 
@@ -59,6 +59,7 @@ class Managed:
         self.wakes, self.ends, self.logged = [], [], []
         self.mode, self.python = "fork", sys.executable
         self.idle_seconds, self.max_servers = idle_seconds, max_servers
+        self.claim_ttl = 60.0
         self.manager = LocalManager(
             folder,
             LIBRARY,
@@ -66,6 +67,7 @@ class Managed:
             mode=lambda: self.mode,
             idle_seconds=lambda: self.idle_seconds,
             max_servers=lambda: self.max_servers,
+            claim_ttl=lambda: self.claim_ttl,
             on_wake=self.wakes.append,
             on_end=lambda job, attempt: self.ends.append((job, attempt)),
             log=self.logged.append,
@@ -320,7 +322,7 @@ async def test_a_job_is_stopped_with_all_its_processes(managed, tmp_path):
     await eventually(lambda: times_started(attempt)["waits"])
     await local.manager.cancel(handle, "asked to")
     await eventually(lambda: local.ends)
-    assert await local.state(attempt) == look_at(attempt, time.time())
+    assert await local.state(attempt) == look_at(attempt)
     assert ended(attempt) == {"status": "stopped", "reason": "asked to"}
     assert processes.descendants(server_of(attempt)) == []
 
@@ -426,23 +428,55 @@ def test_a_claim_of_before_the_host_was_booted_is_lost(tmp_path):
     attempt = make_job(tmp_path)
     claim.make(attempt, "fork")
     edit_claim(attempt, boot_id="earlier")
-    status = look_at(attempt, time.time())
+    status = look_at(attempt)
     assert (status.state, "was restarted" in status.reason) == ("lost", True)
 
 
 def test_a_claim_that_was_cut_off_is_lost(tmp_path):
     attempt = make_job(tmp_path)
     (attempt / "claim").write_text("")
-    assert look_at(attempt, time.time()).state == "lost"
+    assert look_at(attempt).state == "lost"
 
 
-def test_a_job_on_another_host_is_at_work_until_its_time_is_well_over(tmp_path):
-    attempt = make_job(tmp_path, timeout=100)
-    made = claim.make(attempt, "fork")
-    edit_claim(attempt, host="max-exfl001")
-    assert look_at(attempt, made.time + 600) == look_at(attempt, made.time)
-    assert "max-exfl001" in look_at(attempt, made.time).reason
-    assert look_at(attempt, made.time + 1000).state == "lost"
+def test_a_job_on_another_host_is_at_work_as_long_as_that_gives_signs(tmp_path):
+    attempt = make_job(tmp_path)
+    claim.make(attempt, "fork")
+    edit_claim(attempt, host="max-exfl001", time=0.0)  # whatever its clock says
+    assert look_at(attempt) == Status("running", "on max-exfl001", signs="elsewhere")
+    fence(attempt, "it says nothing any more")
+    assert (attempt / claim.STOP_FILE).read_text() == "it says nothing any more"
+
+
+async def test_a_hanging_server_is_ended_with_all_that_it_is_at(managed, tmp_path):
+    local = managed()
+    attempts = [make_job(tmp_path, name, context=WAITING) for name in ("j1", "j2")]
+    for attempt in attempts:
+        await local.manager.submit(attempt)
+        await eventually(lambda attempt=attempt: times_started(attempt)["waits"])
+    server = server_of(attempts[0])
+    os.kill(server, signal.SIGSTOP)
+    assert await local.state(attempts[0]) == Status("running", signs="here")
+    await local.manager.fence(str(attempts[0]), "stale_status")
+    assert not processes.session_members(server)
+    assert not processes.started_with(processes.ATTEMPT, str(attempts[0]))
+    for attempt in attempts:
+        assert (await local.state(attempt)).state == "lost"
+        assert times_started(attempt) == {"first": 1, "waits": 1}
+
+
+async def test_a_server_that_does_not_take_a_job_is_replaced(managed, tmp_path):
+    local = managed()
+    await local.do(make_job(tmp_path, "j1", context=PLAIN))
+    server = server_of(tmp_path / "jobs" / "j1" / "1")
+    os.kill(server, signal.SIGSTOP)
+    local.claim_ttl, attempt = 0.2, make_job(tmp_path, "j2")
+    with pytest.raises(TimeoutError, match="within 0.2 s"):
+        await local.manager.submit(attempt)
+    local.claim_ttl = 60.0
+    assert revoke(attempt)
+    await local.do(make_job(tmp_path, "j3"))
+    assert server_of(tmp_path / "jobs" / "j3" / "1") != server
+    await eventually(lambda: not processes.session_members(server))
 
 
 def edit_claim(attempt, **fields):
