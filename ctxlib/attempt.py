@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import claim, limits, processes
-from ctxlib.journal import Entry, JournalReader, JournalWriter, file_name
+from ctxlib.endings import Ending, blameless, how_it_died
+from ctxlib.journal import JournalReader, JournalWriter, file_name
 from ctxlib.known import known_results
+from ctxlib.log_limit import LogLimit
+from ctxlib.memory_watch import MemoryWatch
 from ctxlib.output import words_for_seconds
-from ctxlib.runner import EXIT_JOURNAL, Wake, read_request
+from ctxlib.runner import Wake, read_request
+from ctxlib.watched import WatchedRunner
 
 # Seconds that processes have after SIGTERM.
 _GRACE = 2.0
@@ -28,31 +32,6 @@ _OFTEN, _SELDOM = 0.05, 1.0
 _SIGN = 10.0
 # No program fills memory faster than this, in bytes per second: how long not to look.
 _FASTEST_GROWTH = 8 << 30
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Why a runner is being ended, or how it died: code as in the journal, reason in words."""
-
-    code: str
-    reason: str
-    whole_job: bool = False
-
-
-@dataclass
-class _Runner:
-    """A runner and what its journal has told so far."""
-
-    n: int
-    pid: int
-    running: str | None = None
-    timeout: float | None = None
-    memory: int | None = None
-    deadline: float | None = None
-    finished: bool = False
-    refused: dict[str, Any] | None = None
-    ending: Ending | None = None
-    kill_at: float | None = None
 
 
 @dataclass
@@ -71,7 +50,7 @@ class AttemptSupervisor:
     wake: Wake | None = None
     clock: Callable[[], float] = time.monotonic
     ended: str | None = field(default=None, init=False)
-    _runner: _Runner | None = field(default=None, init=False)
+    _runner: WatchedRunner | None = field(default=None, init=False)
 
     def begin(self) -> bool:
         """Claim the attempt and start its first runner; False when somebody else has claimed it.
@@ -85,6 +64,8 @@ class AttemptSupervisor:
         claimed = self._claim()
         if claimed is None:
             return False
+        self._log = LogLimit(Path(self._request["log"]))
+        self._memory = MemoryWatch(self.attempt_dir, self._request["memory"], self._log.note)
         self._reader = JournalReader(self.attempt_dir)
         self._unsaid: deque[tuple[str, dict[str, object]]] = deque()
         self._retried: set[str | None] = set()
@@ -93,7 +74,7 @@ class AttemptSupervisor:
         self._next_sign = self.clock() + _SIGN
         said = asdict(claimed)
         del said["time"]
-        self._say("claimed", **said)
+        self._say("claimed", **said, group=self._memory.place)
         self._then: Callable[[], None] | None = lambda: self._start_runner(1)
         self._go_on()
         return True
@@ -122,7 +103,8 @@ class AttemptSupervisor:
 
     def runner_ended(self, wait_status: int) -> None:
         """Take note that the runner is gone, end what it left behind, and go on."""
-        processes.kill_until_gone(self.leftovers)
+        processes.kill_until_gone(lambda: {*self.leftovers(), *self._memory.members()})
+        self._log.look()
         self._follow()
         runner, self._runner = self._runner, None
         assert runner is not None, f"no runner of {self.attempt_dir} was at work"
@@ -132,8 +114,11 @@ class AttemptSupervisor:
             refused = runner.refused
             self._then = lambda: self._refused(refused)
         else:
-            ending = runner.ending or _how_it_died(wait_status)
-            self._died(runner, ending, blameless=_is_blameless(runner, wait_status))
+            ending = runner.ending
+            if ending is None and self._memory.killed() and os.WIFSIGNALED(wait_status):
+                ending = self._too_much_memory(runner)
+            forgiven = ending is None and blameless(wait_status)
+            self._died(runner, ending or how_it_died(wait_status), blameless=forgiven)
         self._go_on()
 
     def check(self) -> float:
@@ -151,11 +136,15 @@ class AttemptSupervisor:
         if now < self._next_look:
             return self._next_look - now
         self._follow()
+        self._log.look()
         self._look_at_time(runner, now)
         pause = self._look_at_memory(runner)
         stop = self.attempt_dir / claim.STOP_FILE
         if stop.exists():
             self.cancel(stop.read_text())
+        elif not self.attempt_dir.is_dir():
+            # Nobody can learn what comes of it, and another attempt may be under way.
+            self.cancel("its folder was deleted")
         nearest = min(self._deadline, runner.deadline or self._deadline)
         pause = max(min(pause, nearest - now), _OFTEN)
         self._next_look = now + pause
@@ -169,7 +158,7 @@ class AttemptSupervisor:
             with suppress(OSError):
                 self._journal.touch()
 
-    def _look_at_time(self, runner: _Runner, now: float) -> None:
+    def _look_at_time(self, runner: WatchedRunner, now: float) -> None:
         if now >= self._deadline:
             limit = words_for_seconds(self._request["timeout"])
             reason = f"killed: the job took longer than {limit}"
@@ -178,26 +167,28 @@ class AttemptSupervisor:
             limit = words_for_seconds(runner.timeout)
             self._end_runner(Ending("timeout", f"killed: took longer than its timeout of {limit}"))
 
-    def _look_at_memory(self, runner: _Runner) -> float:
+    def _look_at_memory(self, runner: WatchedRunner) -> float:
         """End the runner if it uses too much; else say in how many seconds it could."""
-        memory = self._memory(runner)
-        if memory is None:
+        limit = self._limit(runner)
+        if limit is None:
             return _SELDOM
         began = self.clock()
-        tree = [runner.pid, *processes.descendants(runner.pid)]
-        if limits.exceeds(tree, memory):
+        if self._memory.too_much(runner.pid, limit, runner.since):
             # Another variable, with another limit, may have begun meanwhile.
             self._follow()
-            if self._memory(runner) != memory:
+            if self._limit(runner) != limit:
                 return _OFTEN
-            reason = f"killed: used more than {limits.words_for_bytes(memory)}"
-            self._end_runner(Ending("memory", reason), number=signal.SIGKILL)
-        headroom: int = max(0, memory - limits.resident(tree))
+            self._end_runner(self._too_much_memory(runner), number=signal.SIGKILL)
+        headroom = max(0, limit - self._memory.used(runner.pid))
         # Looking takes no more than a twentieth of a core, however many processes there are.
         pause = max(headroom / _FASTEST_GROWTH, 20 * (self.clock() - began))
         return min(pause, _SELDOM)
 
-    def _memory(self, runner: _Runner) -> int | None:
+    def _too_much_memory(self, runner: WatchedRunner) -> Ending:
+        limit = limits.words_for_bytes(self._limit(runner) or 0)
+        return Ending("memory", f"killed: used more than {limit}")
+
+    def _limit(self, runner: WatchedRunner) -> int | None:
         """Bytes that the runner may use now: the variable's own limit, or the job's."""
         job: int | None = self._request["memory"]
         return job if runner.memory is None else runner.memory
@@ -210,33 +201,18 @@ class AttemptSupervisor:
         runner.kill_at = self.clock() + _GRACE
         self._signal(runner, number)
 
-    def _signal(self, runner: _Runner, number: int) -> None:
+    def _signal(self, runner: WatchedRunner, number: int) -> None:
         processes.signal_all([*processes.descendants(runner.pid), runner.pid], number)
 
     def _follow(self) -> None:
         """Read what the runner has written since the last look."""
         for entry in self._reader.read():
             if self._runner is not None and entry.runner == self._runner.n:
-                self._note(self._runner, entry)
+                self._runner.note(entry, self.clock())
+                if entry.kind == "plan":
+                    self._order = entry.fields["order"]
 
-    def _note(self, runner: _Runner, entry: Entry) -> None:
-        match entry.kind:
-            case "plan":
-                self._order = entry.fields["order"]
-            case "started":
-                runner.running = entry.fields["variable"]
-                runner.timeout = entry.fields["timeout"]
-                runner.memory = entry.fields.get("memory")
-                if runner.timeout is not None:
-                    runner.deadline = self.clock() + runner.timeout
-            case "finished" | "failed":
-                runner.running = runner.deadline = runner.memory = None
-            case "error":
-                runner.refused = entry.fields
-            case "end":
-                runner.finished = True
-
-    def _died(self, runner: _Runner, ending: Ending, *, blameless: bool) -> None:
+    def _died(self, runner: WatchedRunner, ending: Ending, *, blameless: bool) -> None:
         said = {"n": runner.n, "reason": ending.reason, "code": ending.code}
         variable = runner.running
         if ending.code == "stopped":
@@ -245,8 +221,7 @@ class AttemptSupervisor:
         elif ending.whole_job:
             self._say("died", **said, variable=variable)
             self._then = lambda: self._end_late(ending.reason, variable)
-        elif (blameless or variable is None) and variable not in self._retried:
-            self._retried.add(variable)
+        elif self._may_go_on(runner, blameless=blameless):
             self._say("died", **said, variable=None, retried=variable)
             self._then = lambda: self._start_runner(runner.n + 1)
         elif variable is None:
@@ -256,6 +231,19 @@ class AttemptSupervisor:
         else:
             self._say("died", **said, variable=variable)
             self._then = lambda: self._start_runner(runner.n + 1)
+
+    def _may_go_on(self, runner: WatchedRunner, *, blameless: bool) -> bool:
+        """Tell whether the next runner may begin where this one died, with the same variable.
+
+        Once each may; and between variables as long as each runner gets on with some.
+        """
+        variable = runner.running
+        if variable is None and runner.ended:
+            return True
+        if (variable is not None and not blameless) or variable in self._retried:
+            return False
+        self._retried.add(variable)
+        return True
 
     def _refused(self, error: dict[str, Any]) -> None:
         problems = error["problems"]
@@ -278,7 +266,7 @@ class AttemptSupervisor:
             self._end("failed", f"no process can be started: {error}")
             return
         process = processes.read(pid)
-        self._runner = _Runner(n, pid)
+        self._runner = WatchedRunner(n, pid)
         self._next_look = 0.0
         self._say("runner", n=n, pid=pid, pid_start=None if process is None else process.start)
 
@@ -288,6 +276,7 @@ class AttemptSupervisor:
         def mark() -> None:
             # A fork server lives for thousands of attempts.
             self._journal.close()
+            self._memory.close()
             self.ended = status
 
         self._then = mark
@@ -311,17 +300,3 @@ class AttemptSupervisor:
             then, self._then = self._then, None
             if then is not None:
                 then()
-
-
-def _is_blameless(runner: _Runner, wait_status: int) -> bool:
-    """Tell whether the runner's variable is not to blame: an operator or the kernel ended it."""
-    if runner.ending is not None:
-        return False
-    if os.WIFSIGNALED(wait_status):
-        return os.WTERMSIG(wait_status) in processes.FOREIGN_SIGNALS
-    return os.waitstatus_to_exitcode(wait_status) == EXIT_JOURNAL
-
-
-def _how_it_died(wait_status: int) -> Ending:
-    code = "signal" if os.WIFSIGNALED(wait_status) else "exit"
-    return Ending(code, processes.words_for_end(wait_status))

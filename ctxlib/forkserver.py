@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ctxlib import limits, output, processes, runner, sources
+from ctxlib import cgroup, limits, output, processes, runner, sources
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.context import Context, files_changed, load
 from ctxlib.errors import ContextError
@@ -204,7 +204,7 @@ class ForkServer:
             self._channel.socket.close()
             for end in self._child_signal:
                 os.close(end)
-            runner.enter(self._me)
+            runner.enter(self._me, attempt_dir)
             wake = runner.waker(self._wake, attempt_dir)
             code = runner.run(attempt_dir, n, self._loaded, wake, terminal=self._terminal)
         except BaseException:
@@ -266,6 +266,7 @@ def main() -> None:
         channel.send({"broken": [problem.to_json() for problem in error.problems]})
         raise SystemExit(1) from None
     processes.outlive_parent()
+    cgroup.sweep()
     ForkServer(channel, context, fresh=args.fresh, wake=wake, terminal=args.terminal).serve()
 
 

@@ -47,13 +47,21 @@ def _number(name: str) -> int:
 
 
 class JournalWriter:
-    """Appends lines to one journal; `wake` is called after each of them."""
+    """Appends lines to one journal; `wake` is called after each of them.
+
+    `reopened` tells that somebody else in this process had closed it.
+    """
 
     def __init__(self, path: Path, wake: Callable[[], None] | None = None) -> None:
         self._path = path
         self._wake = wake
+        self.reopened = False
+        self._open()
+
+    def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o666)
+        self._fd = os.open(self._path, flags, 0o666)
+        self._file = _identity(self._fd)
 
     def write(self, kind: str, **fields: object) -> None:
         """Append one line. OSError when it cannot be written whole; nothing of it then stays.
@@ -62,6 +70,10 @@ class JournalWriter:
         """
         entry = {"kind": kind, "time": time.time(), **fields}
         line = json.dumps(entry, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        if _identity(self._fd) != self._file:
+            # Its number may be another file's by now, which must get none of this.
+            self._open()
+            self.reopened = True
         written = os.write(self._fd, line)
         if written < len(line):
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
@@ -76,6 +88,15 @@ class JournalWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """What file a descriptor is of; None if it is closed."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class JournalReader:

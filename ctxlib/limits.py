@@ -126,7 +126,12 @@ def exceeds(pids: Iterable[int], memory: int) -> bool:
     is too much are proportional sizes asked for, which leave mapped files out.
     """
     pids = list(pids)
-    return sum(map(_resident, pids)) > memory and sum(map(_proportional, pids)) > memory
+    return sum(map(_resident, pids)) > memory and proportional(pids) > memory
+
+
+def proportional(pids: Iterable[int]) -> int:
+    """Sum of the sizes of processes in bytes, pages that they share divided among them."""
+    return sum(map(_proportional, pids))
 
 
 def resident(pids: Iterable[int]) -> int:

@@ -4,6 +4,7 @@ Everything goes to file descriptors 1 and 2, so that the output of C libraries a
 that a variable starts stands in its place between the lines of Python.
 """
 
+import contextlib
 import io
 import os
 import sys
@@ -12,14 +13,34 @@ from pathlib import Path
 
 from ctxlib import processes
 
+_log: tuple[Path, os.stat_result] | None = None
+
 
 def redirect(log: Path) -> None:
     """Append all output of this process and its children to the file `log`."""
+    global _log
     log.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
-    os.close(fd)
+    _log = log, os.fstat(fd)
+    if fd > 2:
+        os.close(fd)
+
+
+def redirect_again() -> bool:
+    """Redirect this process's output as before, if somebody has changed or closed it; say so."""
+    if _log is None or all(_is_of(fd, _log[1]) for fd in (1, 2)):
+        return False
+    redirect(_log[0])
+    return True
+
+
+def _is_of(fd: int, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), file)
+    except OSError:
+        return False
 
 
 def write_by_line() -> None:
@@ -33,21 +54,26 @@ def write_by_line() -> None:
 
 
 def flush() -> None:
-    """Write out everything that Python and C code hold back."""
+    """Write out everything that Python and C code hold back, as far as it can be written."""
     for stream in (sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__):
-        if stream is not None and not stream.closed:
-            stream.flush()
+        # User code may have put anything there; and the disk may be full.
+        with contextlib.suppress(Exception):
+            stream.flush()  # type: ignore[union-attr]
     processes.flush_c_output()
 
 
 def say(text: str) -> None:
-    """Print a line of the runner's own, with the time of day; everything printed comes before."""
+    """Print a line of the runner's own, with the time of day; everything printed comes before.
+
+    Where it cannot be written it is lost: what it tells of has happened all the same.
+    """
     flush()
     now = time.time()
     clock = time.strftime("%H:%M:%S", time.localtime(now))
     # One write, and straight to the descriptor: user code may have replaced sys.stdout.
     line = f"# {clock}.{int(now % 1 * 1000):03d} {text}\n"
-    os.write(1, line.encode("utf-8", "backslashreplace"))
+    with contextlib.suppress(OSError):
+        os.write(1, line.encode("utf-8", "backslashreplace"))
 
 
 def words_for_seconds(seconds: float) -> str:

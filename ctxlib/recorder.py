@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,20 +20,22 @@ from ctxlib.errors import (
 )
 from ctxlib.graph import Node
 from ctxlib.job_folder import FRAGMENTS
+from ctxlib.surroundings import Surroundings
+from ctxlib.telling import Telling
 
 _LOG = "the run's log"
 
 
 @dataclass
 class JobRecorder:
-    """The recorder of one runner; `write` appends a line to its journal, `origin` is where its
-    results come from, short of what differs between them: `params` are the values that parameters
+    """The recorder of one runner; `telling` is its journal, `origin` is where its results come
+    from, short of what differs between them: `params` are the values that parameters
     have, `fingerprints` those of the variables. `cpus` and `memory` (bytes) are what the job may
     use.
     """
 
     attempt_dir: Path
-    write: Callable[..., None]
+    telling: Telling
     origin: dict[str, object]
     params: Mapping[str, object] = field(default_factory=dict)
     fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class JobRecorder:
     memory: int | None = None
     _since: _Use | None = field(default=None, init=False)
     _limits: ExitStack = field(default_factory=ExitStack, init=False)
+    _surroundings: Surroundings = field(default_factory=Surroundings.now, init=False)
 
     def started(self, node: Node) -> None:
         """Say that a variable's function is called now, and hold it to its own limits."""
@@ -48,9 +51,16 @@ class JobRecorder:
         self._say_excess(node)
         memory = None if variable.memory is None else self._memory_of(node)
         limits.reset_peak_memory()
-        self.write("started", variable=node.name, timeout=variable.timeout, memory=memory)
+        self.telling.write(
+            "started",
+            variable=node.name,
+            timeout=variable.timeout,
+            memory=memory,
+            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
+        )
         self._limits.enter_context(limits.narrowed(variable.cpus, memory))
-        reporting.listen(lambda report: self.write("progress", variable=node.name, **report))
+        tell = self.telling.write
+        reporting.listen(lambda report: tell("progress", variable=node.name, **report))
         self._since = _Use.now()
 
     def retried(self, node: Node, error: Exception, left: int) -> None:
@@ -61,14 +71,14 @@ class JobRecorder:
 
     def finished(self, node: Node, value: object) -> None:
         """Save a value and say so; what is raised here is the variable's error."""
-        self._release()
+        self._release(node)
         origin = self._origin(node)
         saved: dict[str, object] = {"summary": None, "data": None, "fragment": None}
         saved["objtype"] = None
         if not node.variable.transient:
             saved = self._save(node, value, origin)
         duration, cpu = self._use()
-        self.write(
+        self.telling.write(
             "finished",
             variable=node.name,
             **saved,
@@ -78,10 +88,11 @@ class JobRecorder:
             origin=origin,
         )
         output.say(f"{node.name}: finished in {output.words_for_seconds(duration)}")
+        self._leave(node)
 
     def failed(self, node: Node, error: BaseException) -> None:
         """Say that a variable failed or was skipped, and why."""
-        self._release()
+        self._release(node)
         duration, _ = self._use()
         name, message = type(error).__name__, error_text(error)
         if isinstance(error, MemoryError):
@@ -91,7 +102,7 @@ class JobRecorder:
             "message": shortened(message, whole_in=_LOG),
             "traceback": shortened(trace, LONGEST_TRACEBACK, whole_in=_LOG),
         }
-        self.write(
+        self.telling.write(
             "failed",
             variable=node.name,
             error={"type": name, **kept},
@@ -103,6 +114,7 @@ class JobRecorder:
         else:
             took = output.words_for_seconds(duration)
             output.say(f"{node.name}: failed after {took}: {name}: {message}\n{trace}")
+        self._leave(node)
 
     def _save(self, node: Node, value: object, origin: dict[str, object]) -> dict[str, object]:
         variable = node.variable
@@ -116,10 +128,23 @@ class JobRecorder:
         fingerprint = self.fingerprints.get(node.name, {})
         return {**self.origin, "params": params, "fingerprint": fingerprint, "time": time.time()}
 
-    def _release(self) -> None:
-        """Take the limits and the reports of a variable back."""
+    def _release(self, node: Node) -> None:
+        """Take back the limits and the reports of a variable, and what it did to its process."""
+        self.telling.leave_if_forked()
         reporting.listen(None)
         self._limits.close()
+        changed = self._surroundings.restore()
+        if output.redirect_again():
+            changed.append("the process's output")
+        if changed:
+            output.say(f"{node.name}: left changed, and put back: {', '.join(changed)}")
+
+    def _leave(self, node: Node) -> None:
+        """Take leave of a variable whose end has been told."""
+        self._surroundings.close_figures()
+        # A transient one would do it again in the next process, before what needs its value.
+        if not node.variable.transient:
+            self.telling.leave_if_closed()
 
     def _memory_of(self, node: Node) -> int | None:
         """The bytes that a variable may use: its own limit or its job's, whichever is less."""

@@ -18,24 +18,22 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxlib import claim, limits, output, processes, sources
+from ctxlib import cgroup, claim, limits, output, processes, sources
 from ctxlib.context import Context, load
 from ctxlib.errors import ContextError, Problem
 from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph, Node
 from ctxlib.job_folder import REQUEST
-from ctxlib.journal import JournalReader, JournalWriter, file_name
+from ctxlib.journal import JournalReader, file_name
 from ctxlib.known import known_results
 from ctxlib.metadata import Metadata
 from ctxlib.recorder import JobRecorder
 from ctxlib.staleness import complete
-
-# What a runner exits with when it cannot write its journal any more (EX_IOERR).
-EXIT_JOURNAL = 74
+from ctxlib.telling import Telling
 
 Request = Mapping[str, Any]
 Wake = Callable[[], None]
@@ -77,15 +75,21 @@ def waker(channel: socket.socket, attempt_dir: Path) -> Wake:
     return wake
 
 
-def enter(parent: int) -> None:
+def enter(parent: int, attempt_dir: Path) -> None:
     """Make this process a runner of the process `parent`: a session of its own that ends with it.
 
-    It is also what its descendants fall to when they leave their session and parent.
+    It is also what its descendants fall to when they leave their session and parent; and it is in
+    the control group of its attempt, if that has one.
     """
     if os.getsid(0) != os.getpid():
         os.setsid()
     processes.die_with_parent(parent)
     processes.adopt_orphans()
+    group = cgroup.of_attempt(attempt_dir)
+    if group is not None:
+        # Nobody may have been able to make one.
+        with contextlib.suppress(OSError):
+            group.enter()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
 
@@ -101,8 +105,8 @@ def run(
     request = read_request(attempt_dir)
     # By this whoever tidies up knows the programs that variables start, in whatever session.
     os.environ[processes.ATTEMPT] = str(attempt_dir)
-    journal = JournalWriter(attempt_dir / file_name(n), wake)
-    work = _Run(request, attempt_dir, n, journal)
+    telling = Telling(attempt_dir / file_name(n), wake)
+    work = _Run(request, attempt_dir, n, telling)
     if not terminal:
         try:
             output.redirect(Path(request["log"]))
@@ -124,8 +128,7 @@ class _Run:
     request: Request
     attempt_dir: Path
     n: int
-    journal: JournalWriter
-    pid: int = field(default_factory=os.getpid)
+    telling: Telling
 
     def go(self, loaded: Loaded | None) -> int:
         """Load, plan, open, evaluate; 1 when one of the first three did not work."""
@@ -146,7 +149,7 @@ class _Run:
         except ContextError as error:
             self.refuse("the context file cannot be executed", error.problems)
             return 1
-        self._write("begin", **_about_me(), context_sha256=loaded.sha256)
+        self.telling.write("begin", **_about_me(), context_sha256=loaded.sha256)
         # Requests that were written before there were parameters have none.
         params = loaded.graph.context.set_parameters(self.request.get("params", {}))
         try:
@@ -157,9 +160,9 @@ class _Run:
                 opened = sources.OpenedRun(None, None)
             else:
                 opened = sources.open_run({**self.request, "data": data})
-                self._write("run", start_time=opened.start_time)
+                self.telling.write("run", start_time=opened.start_time)
         except sources.RunUnavailable as error:
-            self._write("run", start_time=error.start_time)
+            self.telling.write("run", start_time=error.start_time)
             self.refuse(str(error))
             return 1
         except KeyError as error:
@@ -174,19 +177,8 @@ class _Run:
             params=params,
             metadata=Metadata.of_run(self.request, output.say),
         )
-        self._write("end")
+        self.telling.write("end")
         return 0
-
-    def _write(self, kind: str, **fields: object) -> None:
-        if os.getpid() != self.pid:
-            # A variable forked and its child came back from it; one process does the job.
-            os._exit(0)
-        try:
-            self.journal.write(kind, **fields)
-        except OSError as error:
-            # Going on would mean to compute what nobody can learn of.
-            output.say(f"the journal cannot be written, so this process ends: {error}")
-            os._exit(EXIT_JOURNAL)
 
     def refuse(
         self, message: str, problems: list[Problem] | None = None, traceback: str = ""
@@ -195,7 +187,7 @@ class _Run:
         lines = "".join(f"\n#   {problem}" for problem in problems or [])
         output.say(f"nothing done: {message}{lines}\n{traceback}".rstrip())
         listed = [problem.to_json() for problem in problems or []]
-        self._write("error", message=message, traceback=traceback, problems=listed)
+        self.telling.write("error", message=message, traceback=traceback, problems=listed)
 
     def _plan(self, loaded: Loaded, data: str, params: Mapping[str, Any]) -> list[Node]:
         """Choose the variables and say which; KeyError for a name that there is not."""
@@ -209,7 +201,7 @@ class _Run:
         later: list[Node] = []
         if not self.request["cluster"]:
             later = [node for node in graph.select(**chosen, cluster=True) if node.cluster]
-        self._write(
+        self.telling.write(
             "plan",
             variables=loaded.described,
             params=params,
@@ -237,7 +229,7 @@ class _Run:
         names = [node.name for node in nodes]
         return JobRecorder(
             self.attempt_dir,
-            self._write,
+            self.telling,
             self._origin(loaded.sha256),
             params=params,
             fingerprints=complete(loaded.described, params, names),
@@ -295,7 +287,7 @@ def main() -> None:
     claimed = claim.read(args.attempt_dir)
     if claimed is None:
         raise SystemExit(f"{args.attempt_dir} is not claimed; its fork server has to start this")
-    enter(claimed.pid)
+    enter(claimed.pid, args.attempt_dir)
     os.chdir(Path(read_request(args.attempt_dir)["context"]).parent)
     wake = None
     if args.wake is not None:

@@ -15,7 +15,7 @@ from job_helpers import ended, entries, errors, make_job
 from ctxlib import claim, processes
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.journal import JournalWriter
-from ctxlib.runner import EXIT_JOURNAL
+from ctxlib.telling import EXIT_JOURNAL
 
 
 class Clock:

@@ -1,0 +1,56 @@
+"""What a runner tells in its journal, and how it ends where it cannot go on telling."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ctxlib import output
+from ctxlib.journal import JournalWriter
+
+EXIT_JOURNAL = 74
+"""What a runner exits with when it cannot write its journal any more (EX_IOERR)."""
+
+EXIT_CLOSED = 75
+"""What a runner exits with after a variable that has closed the process's own files."""
+
+
+@dataclass
+class Telling:
+    """The journal of the runner that is this process; a forked child of it has nothing to tell."""
+
+    path: Path
+    wake: Callable[[], None] | None = None
+    _pid: int = field(default_factory=os.getpid, init=False)
+
+    def __post_init__(self) -> None:
+        """Open the journal."""
+        self._journal = JournalWriter(self.path, self.wake)
+
+    def write(self, kind: str, **fields: object) -> None:
+        """Append a line; where that cannot be, this process ends."""
+        self.leave_if_forked()
+        try:
+            self._journal.write(kind, **fields)
+        except OSError as error:
+            # Going on would mean to compute what nobody can learn of.
+            output.say(f"the journal cannot be written, so this process ends: {error}")
+            os._exit(EXIT_JOURNAL)
+
+    def leave_if_forked(self) -> None:
+        """End this process if a variable has forked it and come back; one does the job."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+
+    def leave_if_closed(self) -> None:
+        """End this process if a variable has closed the journal, and with it who knows what.
+
+        Files that libraries hold open are then not what they believe: the next file that is opened
+        gets the number of a closed one.
+        """
+        if self._journal.reopened:
+            output.say("a variable has closed this process's own files, so this process ends")
+            output.flush()
+            os._exit(EXIT_CLOSED)

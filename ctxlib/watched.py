@@ -1,0 +1,49 @@
+"""A runner as whoever watches it knows it: by what its journal has told so far."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ctxlib.endings import Ending
+from ctxlib.journal import Entry
+
+
+@dataclass
+class WatchedRunner:
+    """Runner number `n` of an attempt.
+
+    `running` is the variable that it is at, since `since` seconds after boot; it may take `timeout`
+    seconds, until `deadline` of the watcher's clock, and `memory` bytes, None being its job's.
+    `ended` tells that it has told of some variable's end, `finished` that it is done, and `refused`
+    why it does nothing. `ending` is why it is being ended, with SIGKILL from `kill_at` on.
+    """
+
+    n: int
+    pid: int
+    running: str | None = None
+    since: float | None = None
+    timeout: float | None = None
+    memory: int | None = None
+    deadline: float | None = None
+    ended: bool = False
+    finished: bool = False
+    refused: dict[str, Any] | None = None
+    ending: Ending | None = None
+    kill_at: float | None = None
+
+    def note(self, entry: Entry, now: float) -> None:
+        """Take note of a line of its journal, read at `now` of the watcher's clock."""
+        match entry.kind:
+            case "started":
+                self.running = entry.fields["variable"]
+                self.since = entry.fields.get("uptime")
+                self.memory = entry.fields.get("memory")
+                self.timeout = entry.fields["timeout"]
+                if self.timeout is not None:
+                    self.deadline = now + self.timeout
+            case "finished" | "failed":
+                self.running = self.deadline = self.memory = None
+                self.ended = True
+            case "error":
+                self.refused = entry.fields
+            case "end":
+                self.finished = True
