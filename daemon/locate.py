@@ -36,17 +36,39 @@ class ProposalFolder:
         self._asked = asked
         self._clock = clock
         self._last: _Look | None = None
+        self._others: dict[int, Path] = {}
 
-    def path(self) -> Path | None:
+    def path(self, proposal: int | None = None) -> Path | None:
         """The folder with raw/ and proc/; None when it is not known, or not there yet.
 
-        This may look through a whole data root, so call it in a thread.
+        That of another proposal than the database's is beside it, or below the data root. This may
+        look through a whole data root, so call it in a thread.
         """
+        if proposal is not None and proposal != self._asked()[0]:
+            return self._other(proposal)
         now, asked, last = self._clock(), self._asked(), self._last
         if last is None or last.asked != asked or (last.path is None and now >= last.until):
             path = proposal_path(self._folder, *asked)
             self._last = last = _Look(asked, path, now + LOOK_SECONDS)
         return last.path
+
+    def _other(self, proposal: int) -> Path | None:
+        found = self._others.get(proposal)
+        if found is None:
+            own = self.path()
+            beside = own.parent / proposal_name(proposal) if own is not None else None
+            if beside is not None and beside.is_dir():
+                found = beside
+            else:
+                found = next(proposals_named(proposal), None)
+            if found is not None:
+                self._others[proposal] = found
+        return found
+
+
+def proposal_name(proposal: int) -> str:
+    """What a proposal's folder is called."""
+    return f"p{proposal:06d}"
 
 
 def proposal_path(folder: Path, proposal: int | None, configured: str | None) -> Path | None:
@@ -60,7 +82,7 @@ def proposal_path(folder: Path, proposal: int | None, configured: str | None) ->
     parents = [folder, *folder.parents]
     if proposal is not None:
         for parent in parents:
-            if parent.name == f"p{proposal:06d}":
+            if parent.name == proposal_name(proposal):
                 return parent
     for below, parent in pairwise(parents):
         if below.name == "usr" and ((parent / "raw").is_dir() or (parent / "proc").is_dir()):

@@ -119,21 +119,25 @@ class Operations:
         foreground: bool = False,
         params: Mapping[str, Any] | None = None,
         changed: bool = False,
+        proposal: int | None = None,
+        at_once: int | None = None,
     ) -> dict[str, Any]:
         """Queue jobs for `runs`; see `Wish`. With `foreground` the caller runs the attempts itself.
 
-        Runs without data are left out and named. With `changed`, the answer also has what `plan`
-        gives.
+        Runs without data are left out and named. They are those of `proposal`, where it is not the
+        database's own; at most `at_once` of the jobs run at once. With `changed`, the answer also
+        has what `plan` gives.
         """
         wish = await self._wish(runs, match, variables, mock, params, changed)
-        work = Reprocessing(self._service, self._proposal())
+        work = Reprocessing(self._service, proposal or self._proposal())
         found = await work.find(wish)
         plans = [RunPlan(run, data, {}) for run, data in found.runs.items()]
         told: dict[str, Any] = {}
         if changed:
             plans, told = await work.plan(wish, found)
         backend = SEQUENTIAL if foreground else LOCAL
-        made = await self._service.submit(work.works(wish, plans, backend=backend))
+        works = work.works(wish, plans, backend=backend)
+        made = await self._service.submit(works, at_once=at_once)
         jobs = [{"id": job.id, "run": job.run, "data": job.data} for job in made]
         return {"jobs": jobs, "skipped": found.skipped, **told}
 
@@ -153,10 +157,11 @@ class Operations:
         mock: bool = False,
         params: Mapping[str, Any] | None = None,
         changed: bool = False,
+        proposal: int | None = None,
     ) -> dict[str, Any]:
         """What `reprocess` would do, without doing it: {"plan", "current", "skipped"}."""
         wish = await self._wish(runs, match, variables, mock, params, changed)
-        work = Reprocessing(self._service, self._proposal())
+        work = Reprocessing(self._service, proposal or self._proposal())
         found = await work.find(wish)
         _, told = await work.plan(wish, found)
         return {**told, "skipped": found.skipped}

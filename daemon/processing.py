@@ -68,7 +68,7 @@ class Processing:
 
         This reads the context file, so call it in a thread.
         """
-        settings, root = self._settings(), self.proposal.path()
+        settings, root = self._settings(), self.proposal.path(job.proposal)
         if job.cluster and not self._said_local:
             self._said_local = True
             self._log.info("cluster variables run on this machine, each run's after its others")
@@ -133,13 +133,13 @@ class Processing:
 
         Readers want a run file for each row too; it follows at once, as nothing waits for it.
         """
-        began = await asyncio.to_thread(self._oldest_file, run)
+        began = await asyncio.to_thread(self._oldest_file, proposal, run)
         if await self._table.ensure_run(proposal, run, began or now, now):
             target = self._run_file(proposal, run)
             self._begin(f"file of run {run}", self._combiner.publish_empty(target, began or now))
 
-    def _oldest_file(self, run: int) -> float | None:
-        root, pattern = self.proposal.path(), self._settings().runs
+    def _oldest_file(self, proposal: int, run: int) -> float | None:
+        root, pattern = self.proposal.path(proposal), self._settings().runs
         for data in pattern.kinds:
             try:
                 files = [] if root is None else list((root / pattern.folder(data, run)).iterdir())

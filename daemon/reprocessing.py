@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ctxlib import parameter
 from ctxlib.errors import Problem
 from ctxlib.parameter import Parameter
+from ctxlib.places import data_root
 from daemon.control import ServiceError
 from daemon.jobs.job import Selection, Work
 from daemon.plan import Planner, RunPlan, grouped
@@ -49,9 +50,12 @@ class Reprocessing:
         self._proposal = proposal
 
     async def find(self, wish: Wish) -> Found:
-        """Find the runs of a wish; without `mock` those without data are left out."""
+        """Find the runs of a wish; without `mock` those without data are left out.
+
+        Raises ServiceError when the proposal's data cannot be found.
+        """
         service = self._service
-        on_disk = await service.runs_on_disk()
+        on_disk = await service.runs_on_disk(self._proposal)
         wanted = sorted(on_disk) if wish.runs == "all" else [int(run) for run in wish.runs]
         if wish.runs == "all":
             rows = await service.table.runs()
@@ -59,15 +63,21 @@ class Reprocessing:
             wanted = sorted(table.union(wanted))
         if wish.mock:
             return Found(dict.fromkeys(wanted, "all"), [])
-        root = await service.proposal_path()
-        reason = f"no data in {root}"
+        root = await service.proposal_path(self._proposal)
         if root is None:
-            reason = (
-                f"proposal {self._proposal} has no folder; set it with `db-config proposal_path`"
-            )
+            raise ServiceError(self._not_found())
+        reason = f"no data in {root}"
         return Found(
             {run: on_disk[run] for run in wanted if run in on_disk},
             [{"run": run, "reason": reason} for run in wanted if run not in on_disk],
+        )
+
+    def _not_found(self) -> str:
+        if self._proposal == self._service.settings.proposal:
+            return f"proposal {self._proposal} has no folder; set it with `db-config proposal_path`"
+        return (
+            f"the folder of proposal {self._proposal} was found neither beside that of this "
+            f"database's nor below {data_root()}; set EXTRA_DATA_DATA_ROOT for whoever serves it"
         )
 
     async def plan(self, wish: Wish, found: Found) -> tuple[list[RunPlan], dict[str, Any]]:

@@ -220,13 +220,13 @@ class Service:
 
     # What is asked of it
 
-    async def proposal_path(self) -> Path | None:
-        """The folder with raw/ and proc/; None when it is not known."""
-        return await asyncio.to_thread(self.processing.proposal.path)
+    async def proposal_path(self, proposal: int | None = None) -> Path | None:
+        """The folder with raw/ and proc/ of a proposal, or of ours; None when it is not known."""
+        return await asyncio.to_thread(self.processing.proposal.path, proposal)
 
-    async def runs_on_disk(self) -> dict[int, Selection]:
-        """The runs that have data, and of which kind."""
-        root = await self.proposal_path()
+    async def runs_on_disk(self, proposal: int | None = None) -> dict[int, Selection]:
+        """The runs of a proposal, or of ours, that have data, and of which kind."""
+        root = await self.proposal_path(proposal)
         if root is None:
             return {}
         kinds: dict[int, set[Data]] = {}
@@ -234,10 +234,10 @@ class Service:
             kinds.setdefault(run, set()).add(data)
         return {run: "all" if len(found) == 2 else found.pop() for run, found in kinds.items()}
 
-    async def submit(self, works: Sequence[Work]) -> list[Job]:
-        """Queue `works` and begin to work on them."""
+    async def submit(self, works: Sequence[Work], *, at_once: int | None = None) -> list[Job]:
+        """Queue `works` and begin to work on them, on at most `at_once` of them at once."""
         await self.work()
-        return await self.scheduler.submit(works)
+        return await self.scheduler.submit(works, at_once=at_once)
 
     async def work(self) -> None:
         """Begin to run jobs unless that has begun: a command does so when it has to."""

@@ -15,13 +15,15 @@ from daemon.jobs.states import TERMINAL
 
 @dataclass
 class Job:
-    """What is known of one job: its run, state, reason, and each variable's status and error.
+    """What is known of one job: its run, id, state, reason, each variable's status and error.
 
     `variable` is the one that was last begun, `report` what it said of its progress, `total` the
     number of variables in the plan.
     """
 
     run: int
+    id: str = ""
+    proposal: int | None = None
     state: str = "queued"
     reason: str | None = None
     variable: str | None = None
@@ -55,7 +57,7 @@ class Tally:
 
     def add(self, job: str, run: int) -> None:
         """Count `job` in, which processes `run`."""
-        self.jobs.setdefault(job, Job(run))
+        self.jobs.setdefault(job, Job(run, job))
 
     def take(self, item: Mapping[str, Any]) -> Job:
         """Take in one item of the stream; return the job that it is about.
@@ -63,9 +65,10 @@ class Tally:
         Items of kinds that a newer daemon has change nothing.
         """
         name = item["id"] if item["kind"] == "job" else item["job"]
-        job = self.jobs.setdefault(name, Job(item["run"]))
+        job = self.jobs.setdefault(name, Job(item["run"], name))
         if item["kind"] == "job":
             job.state, job.reason = item["state"], item["reason"]
+            job.proposal = item.get("proposal")
         elif item["kind"] == "plan":
             job.total = item["total"]
         elif item["kind"] == "started":

@@ -50,10 +50,17 @@ class Queue(Acts):
 
     # Making
 
-    async def create(self, works: Sequence[Work]) -> list[Job]:
-        """Queue `works` in the order given, all or none."""
+    async def create(self, works: Sequence[Work], *, at_once: int | None = None) -> list[Job]:
+        """Queue `works` in the order given, all or none; at most `at_once` of them run at once.
+
+        For that each comes after the one that is so many places before it.
+        """
         now = self._now()
-        pairs = [(work, self._new_id(now)) for work in works]
+        ids = [self._new_id(now) for _ in works]
+        pairs = list(zip(works, ids, strict=True))
+        if at_once is not None:
+            later = zip(pairs[at_once:], ids, strict=False)
+            pairs[at_once:] = [(replace(work, after=before), id_) for (work, id_), before in later]
         return await self._db.write(
             lambda connection: [changes.insert(connection, work, id_, now) for work, id_ in pairs]
         )

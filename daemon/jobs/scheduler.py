@@ -96,9 +96,9 @@ class Scheduler:
             await self._finisher.clean()
         self._tasks = []
 
-    async def submit(self, works: Sequence[Work]) -> list[Job]:
-        """Queue works in the order given, all or none."""
-        jobs = await self._queue.create(works)
+    async def submit(self, works: Sequence[Work], *, at_once: int | None = None) -> list[Job]:
+        """Queue works in the order given, all or none; at most `at_once` of them run at once."""
+        jobs = await self._queue.create(works, at_once=at_once)
         for job in jobs:
             self._outside.publish(job.update())
         self._dispatcher.wake()

@@ -73,6 +73,15 @@ def test_the_selection_is_handed_on(cli: Run, cli_service: FakeService, cli_fold
     assert cli("reprocess", "1", "--in", cli_folder).exit_code == 0
 
 
+def test_how_many_at_once_and_whose_runs(cli: Run, cli_service: FakeService) -> None:
+    cli("reprocess", "1", "--concurrent-jobs", "3", "--proposal", "900042", "--no-wait")
+    cli("reprocess", "1", "--watch", "--concurrent-jobs", "3")
+    cli("reprocess", "1", "--proposal", "900042", "--dry-run")
+    asked = [arguments for op, arguments in cli_service.asked if op in ("reprocess", "plan")]
+    assert [arguments.get("at_once") for arguments in asked] == [3, 1, None]
+    assert [arguments.get("proposal") for arguments in asked] == [900042, None, 900042]
+
+
 def test_parameters_are_read_and_handed_on(cli: Run, cli_service: FakeService) -> None:
     values = ["low=5", "name=dark run", "low=-1.5", "expression=a=b", "off=false", "empty="]
     cli("reprocess", "1", *(word for value in values for word in ("--param", value)))
@@ -139,17 +148,15 @@ def test_skipped_runs_are_named_together(cli: Run, cli_service: FakeService) -> 
     assert "Skipped runs 3-5: it does not exist\n" in answer.stderr
 
 
-def test_nothing_to_do_is_an_error(cli: Run, cli_service: FakeService) -> None:
+def test_nothing_to_do_is_said(cli: Run, cli_service: FakeService) -> None:
     cli_service.answers["reprocess"] = {
         "jobs": [],
         "skipped": [{"run": 9, "reason": "it does not exist"}],
     }
     answer = cli("reprocess", "9")
-    assert answer.exit_code == 1
-    assert answer.stderr.splitlines() == [
-        "Skipped run 9: it does not exist",
-        "Error: there is no run to process",
-    ]
+    assert answer.exit_code == 0  # as for runs that are skipped beside others
+    assert answer.stderr == "Skipped run 9: it does not exist\n"
+    assert answer.stdout == "There was no run to process\n"
 
 
 def test_no_wait_returns_at_once(cli: Run, cli_service: FakeService) -> None:
@@ -198,7 +205,17 @@ def test_foreground_does_not_wait_for_a_context_that_is_broken(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["5-1"], ["1", "--foreground", "--no-wait"], ["all", "--foreground"]]
+    "arguments",
+    [
+        [],
+        ["5-1"],
+        ["1", "--foreground", "--no-wait"],
+        ["all", "--foreground"],
+        ["1", "--watch", "--no-wait"],
+        ["1", "--watch", "--foreground"],
+        ["1", "--concurrent-jobs", "0"],
+        ["1", "--proposal", "x"],
+    ],
 )
 def test_used_wrongly(cli: Run, cli_service: FakeService, arguments: list[str]) -> None:
     assert cli("reprocess", *arguments).exit_code == 2
@@ -288,6 +305,28 @@ def test_nothing_is_stale(cli: Run, cli_service: FakeService, way: list[str]) ->
     answer = cli("reprocess", "1", "--changed", *way)
     assert (answer.exit_code, answer.stdout) == (0, "Run 1: nothing is stale\n")
     assert "follow" not in [op for op, _ in cli_service.asked]
+
+
+def test_watch_shows_the_log_of_each_job(
+    cli: Run, cli_service: FakeService, cli_folder: Path
+) -> None:
+    logs = cli_folder / "process_logs"
+    logs.mkdir()
+    (logs / "r1-p1234.out").write_text(
+        "# old job j0, attempt 1\nold\n# new job j1, attempt 1\none\n"
+    )
+    (logs / "r2-p1234.out").write_bytes("# new job j2, attempt 1\nzwei \u00b5\n\xff".encode())
+    told = [job(1, 1, "running"), job(1, 1, "finished"), job(2, 2, "finished")]
+    cli_service.answers["follow"] = [
+        *({**item, "proposal": 1234} for item in told),
+        {**job(3, 3, "stopped", "by sam"), "proposal": 1234},  # one without a log
+    ]
+    answer = cli("reprocess", "1-2", "--watch")
+    assert answer.stdout == (
+        "# new job j1, attempt 1\none\n# new job j2, attempt 1\nzwei \u00b5\n\xff"
+        "Processed 2 of 3 runs\n"
+    )
+    assert answer.stderr.splitlines()[0] == "run 1: finished"
 
 
 def test_a_dry_run_only_asks_for_the_plan(cli: Run, cli_service: FakeService) -> None:

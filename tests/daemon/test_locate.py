@@ -69,3 +69,16 @@ def test_a_proposal_is_looked_for_now_and_then_until_it_is_found(root: Path) -> 
     assert folder.path() == root / "SPB/202601/p001234"
     asked[0] = (1234, "/data/here")
     assert folder.path() == Path("/data/here")
+
+
+def test_another_proposal_is_beside_ours_or_below_the_data_root(root: Path, tmp_path: Path) -> None:
+    own = tmp_path / "elsewhere/p001234"
+    (own / "usr/Shared/amore").mkdir(parents=True)
+    folder = ProposalFolder(own / "usr/Shared/amore", lambda: (1234, None))
+    other = root / "MID/202601/p900042"
+    assert folder.path(900042) is None
+    other.mkdir(parents=True)  # it is looked for again
+    assert folder.path(900042) == other
+    assert folder.path(1234) == folder.path() == own
+    (own.parent / "p000007").mkdir()
+    assert folder.path(7) == own.parent / "p000007"

@@ -81,16 +81,17 @@ async def test_a_job_that_there_is_not_is_named(served):
 
 
 async def test_runs_without_data_are_skipped_and_named():
-    async def submit(works):
+    async def submit(works, *, at_once):
         return [SimpleNamespace(id=f"j{work.run}", run=work.run, data=work.data) for work in works]
 
-    async def runs_on_disk():
+    async def runs_on_disk(proposal):
+        assert proposal == 1234
         return {1: "raw", 3: "all"}
 
     async def runs():
         return [SimpleNamespace(proposal=1234, run=2), SimpleNamespace(proposal=7, run=9)]
 
-    async def proposal_path():
+    async def proposal_path(proposal):
         return "/p"
 
     service = SimpleNamespace(

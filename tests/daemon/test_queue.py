@@ -136,6 +136,23 @@ async def test_a_job_that_was_given_back_untouched_absorbs(inbox, queue):
     assert third.id != first.id
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+async def test_at_most_so_many_of_some_works_run_at_once(queue, at_once):
+    works = [work(run) for run in range(7)]
+    jobs = await queue.create(works, at_once=at_once)
+    assert [job.run for job in jobs] == list(range(7))
+    done = []
+    while len(done) < len(works):
+        running = []
+        while (job := await queue.claim()) is not None:
+            running.append(job)
+        assert 1 <= len(running) <= at_once
+        for job in running:
+            await queue.finish(job, State.FINISHED, "", offsets={}, cluster=False)
+        done += [job.run for job in running]
+    assert done == list(range(7))
+
+
 async def test_live_newest_first_then_backfill_in_order(inbox, queue):
     await queue.create([work(1), work(2), work(3)])
     await arrive(inbox, queue, make_event(10), make_event(11, key="x"), make_event(12, key="y"))
