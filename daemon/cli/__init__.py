@@ -22,6 +22,7 @@ COMMANDS = {
     "jobs": "jobs",
     "gui": "gui",
     "new-id": "new_id",
+    "migrate": "migrate",
 }
 """Each command's module in this package, in the order in which `--help` lists them."""
 

@@ -154,6 +154,17 @@ def problems(connection: sqlite3.Connection, *, oldest: int = FORMAT) -> list[st
     return [problem for name in needed for problem in _table_problems(connection, name, found)]
 
 
+def format_of(path: Path) -> int | str | None:
+    """Return the format of the database at `path`: its number, or as `unnumbered_format` names it.
+
+    None when it has no tables, or does not say. Raises sqlite3.Error when it cannot be read.
+    """
+    with _reading(path) as connection:
+        if old := unnumbered_format(connection):
+            return old
+        return format_version(connection) if "metameta" in _names(connection, "table") else None
+
+
 def unnumbered_format(connection: sqlite3.Connection) -> str | None:
     """Return which format from before the numbered ones an open database has, None for neither.
 
