@@ -17,6 +17,7 @@ from daemon.settings import Settings
 from daemon.store.combiner import Combiner
 from daemon.store.ingest import Ingest
 from daemon.store.origins import Origins
+from daemon.store.outcomes import journals
 from daemon.store.pictures import Pictures
 from daemon.store.rows import PROCESSING_ERROR
 from daemon.store.table import RunsTable
@@ -46,6 +47,7 @@ class Processing:
         self._combiner = Combiner()
         self._pictures = Pictures(table)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._generations: dict[str, int] = {}
         self._said_local = False
         self.proposal = ProposalFolder(
             folder, lambda: (settings().proposal, settings().proposal_path)
@@ -103,9 +105,15 @@ class Processing:
 
     async def apply(self, request: Mapping[str, Any], entries: Sequence[Entry]) -> Sequence[Update]:
         """Bring journal lines into the table; pictures that need a browser follow when drawn."""
+        known = await self._generation_of(request, entries)
         if any(entry.kind == "claimed" for entry in entries):
             await self._make_row(request["proposal"], request["run"], entries[0].time)
         updates = await self._ingest.apply(request, entries)
+        while known != (known := await self._table.generation()):
+            await self._apply_all(request)
+        self._generations[request["id"]] = known
+        if any(entry.kind == "ended" for entry in entries):
+            del self._generations[request["id"]]
         await self._origins.keep(request, entries)
         if any(update.get("placeholder") for update in updates):
             self._begin(f"pictures of {request['id']}", self._pictures.complete(request))
@@ -119,7 +127,10 @@ class Processing:
         await self._pictures.complete({"id": job.id, "proposal": job.proposal, "run": job.run})
         began = await self._table.start_time(job.proposal, job.run)
         target = self._run_file(job.proposal, job.run)
-        combined = await self._combiner.combine(self._folder / "jobs" / job.id, target, began)
+        expected = await self._origins.made_by(job.proposal, job.run, job.id)
+        combined = await self._combiner.combine(
+            self._folder / "jobs" / job.id, target, began, expected
+        )
         if combined.moved is not None:
             self._log.error("%s cannot be read; kept as %s and made anew", target, combined.moved)
         return combined.lost
@@ -127,6 +138,24 @@ class Processing:
     async def explain(self, proposal: int, run: int, text: str) -> None:
         """Put into the run's row why nothing comes of it."""
         await self._table.set_value(proposal, run, PROCESSING_ERROR, text)
+
+    async def _generation_of(self, request: Mapping[str, Any], entries: Sequence[Entry]) -> int:
+        """The file that has the lines of a job so far: -1 says that it is not the present one."""
+        run = (request["proposal"], request["run"])
+        known = self._generations.get(request["id"])
+        if known is not None:
+            return known
+        begins = any(entry.kind == "claimed" for entry in entries)
+        there = begins or await self._table.has_run(*run)
+        return await self._table.generation() if there else -1
+
+    async def _apply_all(self, request: Mapping[str, Any]) -> None:
+        """Bring all that a job has said so far into a table that was made anew meanwhile."""
+        job_dir = self._folder / "jobs" / request["id"]
+        for _, entries in await asyncio.to_thread(journals, job_dir):
+            if entries:
+                await self._make_row(request["proposal"], request["run"], entries[0].time)
+                await self._ingest.apply(request, entries)
 
     async def _make_row(self, proposal: int, run: int, now: float) -> None:
         """Make the run's row if there is none, with a time, as readers leave out rows without.

@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from daemon.database import SchemaError
+
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -19,11 +21,17 @@ _ERRNOS = frozenset(
 _SQLITE_CODES = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
     | {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
+    | {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 )
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether `error` is about the state of this host or its disks, not about the work."""
+    """Tell whether `error` is about the state of this host or its disks, not about the work.
+
+    A database that was damaged or replaced by another is: somebody can put a good one there.
+    """
+    if isinstance(error, SchemaError):
+        return True
     if isinstance(error, sqlite3.Error):
         code: int = getattr(error, "sqlite_errorcode", 0) or 0
         return code & 0xFF in _SQLITE_CODES

@@ -4,7 +4,7 @@ A run file can make the HDF5 library crash; in a process of its own that costs o
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,16 @@ class Combiner:
         return self._worker.pid
 
     async def combine(
-        self, job_dir: Path | None, target: Path, start_time: float | None
+        self,
+        job_dir: Path | None,
+        target: Path,
+        start_time: float | None,
+        expected: Sequence[str] = (),
     ) -> Combined:
         """Put the results of a job into the run file `target`, which is replaced.
 
         Without a job the file is only made, or gets its `start_time` (seconds since the epoch).
+        `expected` are variables that the job has said to have ended.
         When this returns the file is on disk, and the job's fragments are not needed any more.
         Raises CombineError, or OSError for what the system refused, such as a full disk.
         """
@@ -52,6 +57,7 @@ class Combiner:
             "job_dir": None if job_dir is None else str(job_dir),
             "target": str(target),
             "start_time": start_time,
+            "expected": list(expected),
         }
         try:
             answer = await self._worker.ask(request)
@@ -80,7 +86,8 @@ def _handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
     target = Path(request["target"])
     job_dir = request["job_dir"]
-    collected = Collected([], []) if job_dir is None else collect(Path(job_dir))
+    expected = request["expected"]
+    collected = Collected([], []) if job_dir is None else collect(Path(job_dir), expected)
     results, lost = collected.results, collected.lost
     while True:
         try:

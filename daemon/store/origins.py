@@ -77,6 +77,14 @@ class Origins:
         if found:
             await self._database.write(lambda connection: _write(connection, job, found))
 
+    async def made_by(self, proposal: int, run: int, job: str) -> list[str]:
+        """Give the variables of a run whose newest result is of the job with this id."""
+        query = "SELECT variable FROM origins WHERE proposal = ? AND run = ? AND job = ?"
+        rows = await self._database.read(
+            lambda c: c.execute(query, (proposal, run, job)).fetchall()
+        )
+        return [row["variable"] for row in rows]
+
     async def of_runs(self, proposal: int, runs: Sequence[int]) -> Records:
         """Give the records of runs of a proposal."""
 

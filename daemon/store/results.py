@@ -1,5 +1,6 @@
 """What a finished job leaves for the run file: its results, collected from its journals."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,16 +25,19 @@ class Collected:
     lost: list[str]
 
 
-def collect(job_dir: Path) -> Collected:
+def collect(job_dir: Path, expected: Collection[str] = ()) -> Collected:
     """Return the results of all attempts of a job, later ones in place of earlier ones.
 
     Fragments are not synced to the disk: those of a host that has been booted since are lost,
-    whatever they look like. So are those whose names lead elsewhere.
+    whatever they look like. So are those whose names lead elsewhere, and variables that are
+    `expected` but not mentioned at all: their lines were torn, or the folder was deleted.
     """
     written = journals(job_dir)
     transient = transient_names(entry for _, entries in written for entry in entries)
     results: dict[str, Result] = {}
-    lost: set[str] = set()
+    lost = set(expected) - {
+        entry.fields["variable"] for _, entries in written for entry in entries if _ends(entry)
+    }
     for attempt_dir, entries in written:
         booted_since = _booted_since(attempt_dir)
         for entry in entries:
@@ -47,6 +51,10 @@ def collect(job_dir: Path) -> Collected:
             results[result.name] = result
             lost.discard(result.name)
     return Collected(list(results.values()), sorted(lost))
+
+
+def _ends(entry: Entry) -> bool:
+    return entry.kind in ("finished", "failed", "died")
 
 
 def _booted_since(attempt_dir: Path) -> bool:

@@ -30,6 +30,7 @@ class RunsTable:
         self._proposal = proposal
         self._clock = clock
         self._last_time = 0.0
+        self._generation = 0
         self._views = Views(path)
         self._warned: set[str] = set()
         self._variables: list[Mapping[str, Any]] = []
@@ -45,6 +46,14 @@ class RunsTable:
     async def close(self, grace: float = 5.0) -> None:
         """Finish what is queued, waiting for locks for at most `grace` seconds, and close."""
         await self._database.close(grace)
+
+    async def generation(self) -> int:
+        """How many files this has opened: one more for each time that it was deleted or replaced.
+
+        It is made anew if it is not there.
+        """
+        await self._database.open()
+        return self._generation
 
     async def ensure_run(
         self, proposal: int, run: int, start_time: float | None, added_at: float
@@ -146,6 +155,13 @@ class RunsTable:
         query = "SELECT proposal, run, start_time, added_at FROM run_info ORDER BY proposal, run"
         return await self._database.read(lambda c: [rows.RunRow(*row) for row in c.execute(query)])
 
+    async def has_run(self, proposal: int, run: int) -> bool:
+        """Tell whether a run has a row."""
+        query = "SELECT 1 FROM run_info WHERE proposal = ? AND run = ?"
+        return await self._database.read(
+            lambda c: c.execute(query, (proposal, run)).fetchone() is not None
+        )
+
     async def start_time(self, proposal: int, run: int) -> float | None:
         """Return when a run began (seconds since the epoch); None when that is not known."""
         query = "SELECT start_time FROM run_info WHERE proposal = ? AND run = ?"
@@ -185,6 +201,7 @@ class RunsTable:
     # From here on: in the writer thread.
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._generation += 1
         if schema.is_blank(connection):
             run_script(connection, schema.TABLES)
             connection.executemany(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -303,6 +304,16 @@ def test_a_stop_file_is_as_good_as_a_call(supervise, clock):
     clock.now += 1
     supervisor.check()
     assert to_the_end(supervisor, runners)["reason"] == "from outside"
+
+
+def test_a_deleted_folder_ends_the_attempt(supervise, clock):
+    supervisor, runners = supervise(([plan("a"), started("a")], "exec sleep 100"))
+    read_journal(supervisor, clock)
+    shutil.rmtree(supervisor.attempt_dir.parent)
+    clock.now += 1
+    supervisor.check()
+    supervisor.runner_ended(runners.wait())
+    assert supervisor.ended == "stopped"
 
 
 def test_no_process_to_be_had_fails_the_job(tmp_path):

@@ -432,6 +432,11 @@ def test_a_claim_of_before_the_host_was_booted_is_lost(tmp_path):
     assert (status.state, "was restarted" in status.reason) == ("lost", True)
 
 
+def test_an_attempt_whose_folder_was_deleted_is_lost(tmp_path):
+    status = look_at(tmp_path / "jobs" / "j1" / "1")
+    assert (status.state, status.reason) == ("lost", "its folder was deleted")
+
+
 def test_a_claim_that_was_cut_off_is_lost(tmp_path):
     attempt = make_job(tmp_path)
     (attempt / "claim").write_text("")

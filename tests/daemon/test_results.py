@@ -113,3 +113,11 @@ def test_fragments_that_would_lie_elsewhere_are_lost(tmp_path):
 def test_pictures_are_not_drawn_of_fragments_that_would_lie_elsewhere(tmp_path):
     journal(tmp_path, 1, finished("a", PLOTLY_PLACEHOLDER, fragment="../secret.h5"))
     assert placeholders(tmp_path) == {}
+
+
+def test_what_is_expected_and_not_mentioned_is_lost(tmp_path):
+    passing = ("finished", {"variable": "t", "summary": None, "data": None, "fragment": None})
+    journal(tmp_path, 1, plan(t=True, a=False), passing, finished("a", 1), failed("b"))
+    assert collect(tmp_path, ["a", "b", "t"]).lost == []
+    assert collect(tmp_path, ["a", "torn"]).lost == ["torn"]
+    assert collect(tmp_path / "deleted", ["b", "a"]).lost == ["a", "b"]
