@@ -45,6 +45,7 @@ def job() -> Job:
         id="j1",
         state=State.DISPATCHED,
         attempt=1,
+        first_attempt=1,
         lost=0,
         reason="",
         waiting_reason="",
