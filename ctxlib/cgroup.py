@@ -73,8 +73,10 @@ class MemoryGroup:
         Those that it killed because the whole machine was are none of them.
         """
         if self.version == 1:
-            hits = int((self.path / "memory.failcnt").read_text())
-            return self._numbers("memory.oom_control").get("oom_kill", 0) if hits else 0
+            # How often it was full is not counted by all kernels (memory.failcnt).
+            most = int((self.path / "memory.max_usage_in_bytes").read_text())
+            full = most > 0.9 * int((self.path / "memory.limit_in_bytes").read_text())
+            return self._numbers("memory.oom_control").get("oom_kill", 0) if full else 0
         events = self._numbers("memory.events")
         return events.get("oom_kill", 0) if events.get("oom", 0) else 0
 
@@ -83,16 +85,26 @@ class MemoryGroup:
         return {key: int(number) for key, number in map(str.split, lines)}
 
     def pids(self) -> list[int]:
-        """The processes in the group; none if there is no such group any more."""
-        try:
-            return [int(pid) for pid in (self.path / "cgroup.procs").read_text().split()]
-        except OSError:
-            return []
+        """The processes in the group."""
+        return members(self.path)
 
     def remove(self) -> None:
         """Remove the group, unless there still are processes in it."""
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        remove(self.path)
+
+
+def members(path: Path) -> list[int]:
+    """The processes in the group with this folder; none if there is no such group any more."""
+    try:
+        return [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def remove(path: Path) -> None:
+    """Remove the group with this folder, unless there still are processes in it."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
 
 
 def of_attempt(attempt_dir: Path, root: Path = Path("/")) -> MemoryGroup | None:
@@ -106,7 +118,7 @@ def sweep(root: Path = Path("/")) -> None:
     place = _place(root)
     if place is not None:
         for path in place.path.glob(_PREFIX + "*"):
-            MemoryGroup(path, place.version).remove()
+            remove(path)
 
 
 def _name(attempt_dir: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxlib.cell import Cell
+from ctxlib.errors import UnsavableError, describe
 from ctxlib.images import array_thumbnail, picture_thumbnail
 from ctxlib.normalise import normalise
 from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
@@ -47,8 +48,7 @@ def prepare(
     """
     cell = value if isinstance(value, Cell) else Cell(value)
     data, objtype = normalise(cell.data)
-    preview, preview_objtype = normalise(cell.preview)
-    _check_preview(cell.preview, preview, preview_objtype)
+    preview, preview_objtype = _preview(cell.preview)
     shown, kind, method = _summarise(cell, data, objtype, preview, preview_objtype, summary, log)
     attributes: dict[str, Any] = {}
     units = cell.units or units or _own_units(data)
@@ -62,18 +62,34 @@ def prepare(
     return Prepared(data, objtype, made, preview, preview_objtype)
 
 
+def _preview(given: object) -> tuple[Any, str | None]:
+    try:
+        preview, objtype = normalise(given)
+    except UnsavableError as error:
+        raise UnsavableError(_no_preview(given)) from error
+    except Exception as error:
+        # A figure is drawn, and can be made of anything.
+        raise TypeError(f"Cell(preview=...) cannot be drawn: {describe(error)}") from error
+    _check_preview(given, preview, objtype)
+    return preview, objtype
+
+
 def _check_preview(given: object, preview: Any, objtype: str | None) -> None:
     if preview is None or objtype in ("image", "PlotlyFigure"):
         return
     is_array = isinstance(preview, np.ndarray) or objtype == "dataarray"
     if is_array and preview.ndim in (1, 2) and preview.dtype.kind in "biufc":
         return
-    what = f"a {type(given).__name__}"
+    more = ""
     if is_array:
-        what += f" of {preview.ndim} dimensions, shape {preview.shape}, of {preview.dtype}"
-    raise TypeError(
-        f"Cell(preview=...) is {what}: give numbers in an array of one or two dimensions, or a "
-        f"Matplotlib or Plotly figure"
+        more = f" of {preview.ndim} dimensions, shape {preview.shape}, of {preview.dtype}"
+    raise TypeError(_no_preview(given, more))
+
+
+def _no_preview(given: object, more: str = "") -> str:
+    return (
+        f"Cell(preview=...) is a {type(given).__name__}{more}: give numbers in an array of one or "
+        f"two dimensions, or a Matplotlib or Plotly figure"
     )
 
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ctxlib import claim, processes
+from ctxlib import cgroup, claim, processes
 from ctxlib.imports import stamp
 from ctxlib.job_folder import REQUEST
 from ctxlib.journal import Entry, JournalReader
@@ -291,13 +291,16 @@ def look_at(attempt_dir: Path) -> Status:
 
 
 def _end_remains(attempt_dir: Path, entries: Iterable[Entry]) -> None:
-    """Kill what is left of runners whose watcher is gone: their sessions, and what left these.
+    """Kill what is left of runners whose watcher is gone: sessions, control group, what left these.
 
     The runners themselves end with their watcher; programs that they started do not.
     """
+    entries = list(entries)
     began = {e.fields["pid"]: e.fields["pid_start"] for e in entries if e.kind == "runner"}
     if not began:
         return
+    claimed = (entry.fields.get("group") for entry in entries if entry.kind == "claimed")
+    groups = [Path(group) for group in claimed if group is not None]
 
     def remains() -> list[int]:
         # A session's number is not given out again as long as it has members.
@@ -308,6 +311,9 @@ def _end_remains(attempt_dir: Path, entries: Iterable[Entry]) -> None:
             and process.start >= (began[process.session] or 0)
             and not process.zombie
         ]
+        members += [pid for group in groups for pid in cgroup.members(group)]
         return [*members, *processes.started_with(processes.ATTEMPT, str(attempt_dir))]
 
     processes.kill_until_gone(remains)
+    for group in groups:
+        cgroup.remove(group)
