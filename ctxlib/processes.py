@@ -31,11 +31,11 @@ class Process:
     zombie: bool
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when process `parent` ends; end now if it already has."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process `number` when process `parent` ends, or already has."""
+    _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
 
 def outlive_parent() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from daemon import __version__
 from daemon.control import ControlClient, Endpoint, ServiceError
 from daemon.database import SchemaError
+from daemon.listener import is_listener
+from daemon.listener.service import Listener
 from daemon.lock import FolderLock, Holder
 from daemon.log import log_to
 from daemon.service import LOG, Service
@@ -86,7 +88,8 @@ async def _serve(folder: Path, holder: Holder) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stopper(stop, number))
-    service = Service(folder, daemon=holder)
+    serve = Listener if is_listener(folder) else Service
+    service = serve(folder, daemon=holder)
     await service.open()
     try:
         await service.start_work()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import chosen, parameters
 from daemon.control import Handler, ServiceError
+from daemon.events import MigrationEvent
 from daemon.events.messages import BadMessage, parse_message
 from daemon.jobs.job import LOCAL, SEQUENTIAL, Job
 from daemon.jobs.states import TERMINAL, State
@@ -35,6 +36,7 @@ class Operations:
             "status": self.status,
             "event": self.event,
             "message": self.message,
+            "deliver": self.deliver,
             "events": self.events,
             "reprocess": self.reprocess,
             "plan": self.plan,
@@ -86,6 +88,16 @@ class Operations:
     async def message(self, payload: str) -> dict[str, Any]:
         """Take in an event message of another program; a bad one is kept as a dead letter."""
         return await self._take_in(payload, "zeromq")
+
+    async def deliver(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Take in an event that a listener of many databases has stored.
+
+        {"stored"}, or {"refused": why} when it can never belong here.
+        """
+        given, ours = MigrationEvent(**event), self._proposal()
+        if given.proposal != ours:
+            return {"refused": f"the database is for proposal {ours}, not {given.proposal}"}
+        return {"stored": await self._service.inbox.store(given)}
 
     async def _take_in(self, payload: str, source: str) -> dict[str, Any]:
         service = self._service

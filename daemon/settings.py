@@ -24,7 +24,7 @@ from ctxlib.parameter import Scalar
 from ctxlib.run_pattern import DEFAULT as DEFAULT_PATTERN
 from ctxlib.run_pattern import RunPattern
 from ctxlib.sources import DEFAULT as DEFAULT_SOURCE
-from daemon import parameters
+from daemon import parameters, sandbox
 
 Value = int | float | str
 
@@ -79,6 +79,7 @@ _PATTERN_WORDS = (
 )
 _SOURCE_WORDS = "the name of a source of runs, as euxfel or hdf5"
 _HOST_WORDS = "a host name or an IP address"
+_SANDBOX_WORDS = "a command with its arguments, as a shell takes it"
 AbsolutePath = Annotated[str, AfterValidator(_absolute), Field(title=_PATH)]
 Limit = Annotated[str, AfterValidator(_enough_memory), Field(title=f"{_MEMORY_WORDS}, 64M or more")]
 Reserve = Annotated[str, AfterValidator(_memory), Field(title=_MEMORY_WORDS)]
@@ -92,6 +93,7 @@ FileName = Annotated[
 RunFolders = Annotated[str, AfterValidator(_run_pattern), Field(title=_PATTERN_WORDS)]
 SourceName = Annotated[str, _matching(re.compile(r"[\w.-]+")), Field(title=_SOURCE_WORDS)]
 HostName = Annotated[str, _matching(_HOST), Field(title=_HOST_WORDS)]
+SandboxCommand = Annotated[str, AfterValidator(sandbox.checked), Field(title=_SANDBOX_WORDS)]
 
 
 def _cores() -> int:
@@ -119,6 +121,9 @@ class Settings(BaseModel):
     )
     context_python: AbsolutePath | None = Field(
         None, description="Python that runs the context file; the daemon's own when not set"
+    )
+    sandbox_args: SandboxCommand | None = Field(
+        None, description="command in which the context file runs, as bwrap with its arguments"
     )
     noncluster_cpus: int = Field(4, ge=1, le=4096, description="cores that one local job may use")
     noncluster_mem: Limit = Field("25G", description="memory that one local job may use")

@@ -14,6 +14,7 @@ COMMANDS = {
     "proposal": "proposal",
     "db-config": "db_config",
     "listen": "listen",
+    "listener": "listener",
     "notify": "notify",
     "events": "events",
     "status": "status",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from daemon.lock import FolderLock, Holder
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
     import asyncio
 
     from daemon.control import ControlClient, ServiceError
+    from daemon.listener.service import Listener
     from daemon.service import Service
 
 LOG = logging.getLogger("runtable")
@@ -52,7 +53,7 @@ class Connection:
         self._folder = folder
         self._lock = FolderLock(folder)
         self._client: ControlClient | None = None
-        self._service: Service | None = None
+        self._service: Service | Listener | None = None
         self._runner: asyncio.Runner | None = None
         self.daemon: Holder | None = None
         try:
@@ -94,9 +95,9 @@ class Connection:
             self._open(None)
 
     def _here(self, op: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        assert self._service is not None
-        items = self._service.operations.stream(op, **arguments)
-        while (item := self._run(self._service.unless_handed_over(items))) is not None:
+        service = cast("Service", self._service)  # a listener has no operations with streams
+        items = service.operations.stream(op, **arguments)
+        while (item := self._run(service.unless_handed_over(items))) is not None:
             yield item
 
     def _handed_over(self) -> bool:
@@ -111,18 +112,27 @@ class Connection:
             return
         import asyncio
 
-        from daemon.service import Service
-
         LOG.debug("nobody serves %s: it is served here", self._folder)
         self.daemon = None
         self._runner = asyncio.Runner()
         try:
-            service = Service(self._folder)
+            service = self._make_service()
             self._run(service.open(create))
             self._service = service
         except BaseException:
             self._leave(finish=False)
             raise
+
+    def _make_service(self) -> "Service | Listener":
+        from daemon.listener import is_listener
+
+        if is_listener(self._folder):
+            from daemon.listener.service import Listener
+
+            return Listener(self._folder)
+        from daemon.service import Service
+
+        return Service(self._folder)
 
     def _leave(self, *, finish: bool) -> None:
         """Let go; with `finish` wait for the jobs that have begun here."""

@@ -2,7 +2,7 @@
 
 import click
 
-from daemon.cli.folder import connect, database_folder, dir_argument
+from daemon.cli.folder import connect, dir_argument, served_folder
 from daemon.cli.output import local_time, print_table
 
 LIMIT = 50
@@ -15,7 +15,7 @@ def command(directory: str | None) -> None:
 
     Dead letters are messages that could not be understood; each is shown with the reason.
     """
-    with connect(database_folder(directory)) as service:
+    with connect(served_folder(directory)) as service:
         found = service.call("events", limit=LIMIT)
     if found["events"]:
         print_table(

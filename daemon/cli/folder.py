@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATABASE = "runs.sqlite"
+LISTENER = "listener.sqlite"
 PROPOSAL = click.IntRange(1, 999_999)
 """What a proposal's number can be, as in `settings`, which is not imported for that alone."""
 
@@ -73,10 +74,21 @@ def existing_folder(directory: str | None) -> Path:
     return folder
 
 
+def served_folder(directory: str | None) -> Path:
+    """The folder that DIR names: a database's, or that of a listener for many of them."""
+    folder = existing_folder(directory)
+    return folder if (folder / LISTENER).exists() else database_folder(directory)
+
+
 def database_folder(directory: str | None) -> Path:
     """The folder that DIR names; an error when no database is in it."""
     folder = existing_folder(directory)
     if not (folder / DATABASE).exists():
+        if (folder / LISTENER).exists():
+            raise click.ClickException(
+                f"{folder} is a listener's folder and has no database; name one of those that "
+                f"`{program()} listener databases --in {quote(folder)}` lists"
+            )
         raise click.ClickException(
             f"no database in {folder} ({DATABASE} is missing); "
             f"`{program()} proposal N` makes a blank one there, `{program()} init DIR` a new folder"

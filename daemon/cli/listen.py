@@ -9,11 +9,11 @@ import click
 
 from daemon.cli.folder import (
     connect,
-    database_folder,
     debugging,
     dir_argument,
     program,
     quote,
+    served_folder,
 )
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
@@ -31,9 +31,10 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
 def command(directory: str | None, daemonize: bool) -> None:
     """Watch for new runs and process them.
 
+    In the folder of a listener, a daemon for each of its databases is kept running.
     Stops with Ctrl-C or SIGTERM; what is under way then is finished at the next start.
     """
-    folder = database_folder(directory)
+    folder = served_folder(directory)
     if daemonize:
         _daemonize(folder)
     else:

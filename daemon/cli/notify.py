@@ -2,7 +2,7 @@
 
 import click
 
-from daemon.cli.folder import PROPOSAL, connect, database_folder, dir_argument, program, quote
+from daemon.cli.folder import PROPOSAL, connect, dir_argument, program, quote, served_folder
 
 
 @click.command("notify")
@@ -22,7 +22,7 @@ def command(directory: str | None, run: int, data: str, proposal: int | None) ->
 
     Returns when the daemon has stored the event, so that it cannot be lost any more.
     """
-    folder = database_folder(directory)
+    folder = served_folder(directory)
     arguments = {"run": run, "data": data}
     if proposal is not None:
         arguments["proposal"] = proposal

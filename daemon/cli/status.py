@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from daemon.cli.folder import connect, database_folder, dir_argument, program, quote
+from daemon.cli.folder import connect, dir_argument, program, quote, served_folder
 from daemon.cli.output import how_far, local_time
 
 
@@ -13,10 +13,11 @@ from daemon.cli.output import how_far, local_time
 @dir_argument
 def command(directory: str | None) -> None:
     """Show what the daemon does, and what stands in its way."""
-    folder = database_folder(directory)
+    folder = served_folder(directory)
     with connect(folder) as service:
         status = service.call("status")
-    for label, text in describe(status, program()):
+    told = describe(status, program()) if "jobs" in status else describe_many(status, program())
+    for label, text in told:
         click.echo(f"{label:<12}  {text}".rstrip())
 
 
@@ -45,6 +46,31 @@ def describe(status: Mapping[str, Any], command_name: str) -> Iterator[tuple[str
         letters = status["dead_letters"]
         yield "Dead letters", f"{letters}; `{command_name} events` lists them"
     yield from (("Warning", warning) for warning in status["warnings"])
+
+
+def describe_many(status: Mapping[str, Any], command_name: str) -> Iterator[tuple[str, str]]:
+    """The lines of a listener's answer to `status`, as those of `describe`."""
+    yield "Folder", status["folder"]
+    yield "Listener", _daemon(status, command_name)
+    for database in status["databases"]:
+        yield f"p{database['proposal']}", _short(database)
+        events = database["events"]
+        if events["waiting"]:
+            why = database["trouble"] or "on their way"
+            yield "", f"waiting events: {events['waiting']}; {why}"
+        if events["refused"]:
+            yield "", f"refused events: {events['refused']}; {events['refusal']}"
+    if not status["databases"]:
+        yield "Databases", f"none; `{command_name} listener add PROPOSAL DIR` adds one"
+    if status["dead_letters"]:
+        yield "Dead letters", f"{status['dead_letters']}; `{command_name} events` lists them"
+    yield from (("Warning", warning) for warning in status["warnings"])
+
+
+def _short(database: Mapping[str, Any]) -> str:
+    since = "" if database["since"] is None else f" since {local_time(database['since'])}"
+    process = "" if database["pid"] is None else f" by process {database['pid']}{since}"
+    return f"{database['folder']}: {database['state']}{process}"
 
 
 def _daemon(status: Mapping[str, Any], command_name: str) -> str:

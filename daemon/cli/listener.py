@@ -1,0 +1,182 @@
+"""`runtable listener`: the databases that one listener serves, and its settings.
+
+These commands write `listener.sqlite` themselves; a listener that runs takes it over in a second.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from daemon.cli.folder import DATABASE, program, quote
+
+if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
+    from daemon.listener.registry import Registry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _in_option(function: F) -> F:
+    return click.option(
+        "--in",
+        "listener",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The listener's folder. Default: the current folder.",
+    )(function)
+
+
+@click.group("listener")
+def command() -> None:
+    """Serve many databases by one program.
+
+    The folder in which these commands are used becomes the listener's; `listen DIR` runs it.
+    """
+
+
+@command.command("config")
+@click.argument("key", required=False)
+@click.argument("value", required=False)
+@click.option("-d", "--delete", is_flag=True, help="Delete KEY, so that its default holds.")
+@click.option("--num", is_flag=True, help="VALUE is a number.")
+@_in_option
+def config(
+    key: str | None, value: str | None, delete: bool, num: bool, listener: Path | None
+) -> None:
+    """List the listener's settings, show KEY, or set KEY to VALUE."""
+    if delete and (key is None or value is not None):
+        raise click.UsageError("--delete needs a KEY, and no VALUE")
+    if num and value is None:
+        raise click.UsageError("--num needs a KEY and its VALUE")
+    from daemon.listener import settings
+    from daemon.settings import SettingError
+
+    registry = _registry(listener)
+    try:
+        name = None if key is None else settings.known(key)
+        if name is None:
+            _list(registry)
+        elif delete:
+            _asked(lambda: registry.delete(name))
+            click.echo(f"Deleted {name}")
+        elif value is None:
+            shown = getattr(_settings(registry), name)
+            click.echo("" if shown is None else shown)
+        else:
+            parsed = settings.parse(name, value, num)
+            _asked(lambda: registry.set(name, parsed))
+            click.echo(f"{name} = {parsed}")
+    except SettingError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@command.command("add")
+@click.argument("proposal")
+@click.argument("db_dir", metavar="[DIR]", required=False)
+@_in_option
+def add(proposal: str, db_dir: str | None, listener: Path | None) -> None:
+    """Serve the database in DIR, by default the proposal's own, for PROPOSAL."""
+    number = _proposal(proposal)
+    folder = _official(number) if db_dir is None else _absolute(db_dir)
+    registry = _registry(listener)
+    if not _asked(lambda: registry.add(number, folder)):
+        click.echo(f"Proposal {number} at {folder} is there already")
+        return
+    click.echo(f"Added proposal {number} at {folder}")
+    if not (folder / DATABASE).exists():
+        click.echo(
+            f"Note: no database is there yet; it is served as soon as "
+            f"`{program()} init {quote(folder)} --proposal {number}` has made one",
+            err=True,
+        )
+
+
+@command.command("rm")
+@click.argument("db_dir", metavar="DIR")
+@_in_option
+def rm(db_dir: str, listener: Path | None) -> None:
+    """Serve the database in DIR no more. Its files stay."""
+    folder = _absolute(db_dir)
+    registry = _registry(listener)
+    if _asked(lambda: registry.remove(folder)):
+        click.echo(f"Removed database at {folder}")
+    else:
+        click.echo(f"No database at {folder} was served")
+
+
+@command.command("databases")
+@_in_option
+def databases(listener: Path | None) -> None:
+    """List the databases by proposal."""
+    proposal = None
+    registry = _registry(listener)
+    for known in _asked(registry.databases):
+        if known.proposal != proposal:
+            proposal = known.proposal
+            click.echo(f"p{proposal}:")
+        click.echo(f"   {known.folder}{'' if known.official else ' (unofficial)'}")
+
+
+def _registry(listener: Path | None) -> "Registry":
+    from daemon.listener.registry import Registry
+
+    registry = Registry((listener or Path.cwd()).absolute())
+    _asked(registry.make)
+    return registry
+
+
+T = TypeVar("T")
+
+
+def _asked(work: Callable[[], T]) -> T:
+    """What `work` returns; its RegistryError ends the command in words."""
+    from daemon.listener.registry import RegistryError
+
+    try:
+        return work()
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _list(registry: "Registry") -> None:
+    from daemon.cli.output import print_table
+    from daemon.listener import settings
+
+    values = _settings(registry)
+    print_table(
+        ["key", "value", "default", "meaning"],
+        [
+            [key, *("" if v is None else str(v) for v in (getattr(values, key), default)), meaning]
+            for key, default, meaning in settings.describe()
+        ],
+    )
+
+
+def _settings(registry: "Registry") -> Any:
+    from daemon.listener import settings
+
+    values, warnings = settings.from_rows(_asked(registry.settings))
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return values
+
+
+def _proposal(text: str) -> int:
+    digits = text.lower().removeprefix("p")
+    if not digits.isdecimal() or not 1 <= int(digits) <= 999_999:
+        raise click.ClickException(f"{text!r} is no proposal number; give one as 1234 or p001234")
+    return int(digits)
+
+
+def _absolute(directory: str) -> Path:
+    return Path(directory).expanduser().resolve()
+
+
+def _official(proposal: int) -> Path:
+    from ctxlib.places import DATABASE_IN_PROPOSAL, NotFoundError, find_proposal
+
+    try:
+        return find_proposal(proposal) / DATABASE_IN_PROPOSAL
+    except NotFoundError as error:
+        raise click.ClickException(f"{error}; or name the database's folder as DIR") from error

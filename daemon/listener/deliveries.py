@@ -1,0 +1,172 @@
+"""The events of a listener, each with the databases that it is still to be handed to.
+
+An event is on disk, together with what is to be done with it, before its source is told so.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from daemon.database import Database
+from daemon.events import MigrationEvent
+
+NAME = "listener-events.sqlite"
+
+MIGRATIONS = (
+    """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    source TEXT NOT NULL,
+    proposal INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    data TEXT NOT NULL CHECK (data IN ('raw', 'proc')),
+    key TEXT NOT NULL,
+    UNIQUE (key, proposal, run, data)
+);
+CREATE TABLE deliveries (
+    event INTEGER NOT NULL REFERENCES events (id),
+    database TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'done', 'refused')),
+    error TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (event, database)
+);
+CREATE INDEX waiting_deliveries ON deliveries (database, event) WHERE state = 'waiting';
+CREATE INDEX refused_deliveries ON deliveries (database, event) WHERE state = 'refused';
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    source TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    error TEXT NOT NULL
+);
+""",
+)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """An event that waits to be handed to a database."""
+
+    id: int
+    event: MigrationEvent
+
+
+class Deliveries:
+    """What has come and where it has got to."""
+
+    def __init__(self, db: Database) -> None:
+        """Keep everything in `db`, which has MIGRATIONS."""
+        self._db = db
+
+    async def store(self, event: MigrationEvent, databases: Sequence[str]) -> bool:
+        """Store `event`, to be handed to `databases`; False when it was there already."""
+        return await self._db.write(lambda connection: _insert(connection, event, databases))
+
+    async def waiting(self, database: str, limit: int = 100) -> list[Delivery]:
+        """The first events that `database` has not got yet, in the order in which they came."""
+        query = """SELECT events.* FROM deliveries JOIN events ON events.id = event
+                   WHERE database = ? AND state = 'waiting' ORDER BY event LIMIT ?"""
+        rows = await self._db.read(lambda c: c.execute(query, (database, limit)).fetchall())
+        return [Delivery(row["id"], _event(row)) for row in rows]
+
+    async def settle(self, delivery: Delivery, database: str, refused: str = "") -> None:
+        """Note that `database` has the event, or why it will not have it."""
+        query = "UPDATE deliveries SET state = ?, error = ? WHERE event = ? AND database = ?"
+        values = ("refused" if refused else "done", _writable(refused), delivery.id, database)
+        await self._db.write(lambda connection: connection.execute(query, values))
+
+    async def forget(self, database: str) -> None:
+        """Drop what waits for a database that is served no more."""
+        query = "DELETE FROM deliveries WHERE database = ? AND state = 'waiting'"
+        await self._db.write(lambda connection: connection.execute(query, (database,)))
+
+    async def waiting_for(self) -> set[str]:
+        """The databases that events wait for, served or not."""
+        query = "SELECT DISTINCT database FROM deliveries WHERE state = 'waiting'"
+        rows = await self._db.read(lambda c: c.execute(query).fetchall())
+        return {row["database"] for row in rows}
+
+    async def count(self, database: str) -> dict[str, Any]:
+        """How many events wait for `database`, were refused by it, and why the last of those."""
+
+        def look(connection: sqlite3.Connection) -> dict[str, Any]:
+            counts = dict(
+                connection.execute(
+                    """SELECT state, count(*) FROM deliveries
+                       WHERE database = ? AND state != 'done' GROUP BY state""",
+                    (database,),
+                ).fetchall()
+            )
+            last = connection.execute(
+                """SELECT error FROM deliveries WHERE database = ? AND state = 'refused'
+                   ORDER BY event DESC LIMIT 1""",
+                (database,),
+            ).fetchone()
+            return {
+                "waiting": counts.get("waiting", 0),
+                "refused": counts.get("refused", 0),
+                "refusal": last["error"] if last else "",
+            }
+
+        return await self._db.read(look)
+
+    async def recent(self, limit: int) -> list[dict[str, Any]]:
+        """The last `limit` events; their state says how many of the databases have got them."""
+        query = """SELECT events.*, count(database) AS databases,
+                          coalesce(sum(state = 'done'), 0) AS done,
+                          coalesce(sum(state = 'refused'), 0) AS refused
+                   FROM events LEFT JOIN deliveries ON events.id = event
+                   GROUP BY events.id ORDER BY events.id DESC LIMIT ?"""
+        rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
+        return [{**dict(row), "state": _words(row)} for row in reversed(rows)]
+
+    async def dead_letter(self, source: str, payload: str, error: str, now: float) -> None:
+        """Keep a message that could not be read, with the reason."""
+        query = "INSERT INTO dead_letters (time, source, payload, error) VALUES (?, ?, ?, ?)"
+        values = (now, source, _writable(payload), _writable(error))
+        await self._db.write(lambda connection: connection.execute(query, values))
+
+    async def dead_letters(self, limit: int) -> list[dict[str, Any]]:
+        """The last `limit` messages that could not be read: id, time, source, payload, error."""
+        query = "SELECT * FROM dead_letters ORDER BY id DESC LIMIT ?"
+        rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
+        return [dict(row) for row in reversed(rows)]
+
+    async def count_dead_letters(self) -> int:
+        """How many messages could not be read."""
+        query = "SELECT count(*) FROM dead_letters"
+        return await self._db.read(lambda c: int(c.execute(query).fetchone()[0]))
+
+
+def _insert(
+    connection: sqlite3.Connection, event: MigrationEvent, databases: Sequence[str]
+) -> bool:
+    cursor = connection.execute(
+        """INSERT INTO events (time, source, proposal, run, data, key)
+           VALUES (:time, :source, :proposal, :run, :data, :key) ON CONFLICT DO NOTHING""",
+        {**asdict(event), "key": _writable(event.key)},
+    )
+    if cursor.rowcount != 1:
+        return False
+    connection.executemany(
+        "INSERT INTO deliveries (event, database, state) VALUES (?, ?, 'waiting')",
+        [(cursor.lastrowid, database) for database in databases],
+    )
+    return True
+
+
+def _words(row: sqlite3.Row) -> str:
+    refused = f", {row['refused']} refused" if row["refused"] else ""
+    return f"handed to {row['done']} of {row['databases']}{refused}"
+
+
+def _event(row: sqlite3.Row) -> MigrationEvent:
+    names = ("proposal", "run", "data", "source", "key", "time")
+    return MigrationEvent(**{name: row[name] for name in names})
+
+
+def _writable(text: str) -> str:
+    # SQLite refuses unpaired surrogates, which JSON and lenient decoding can bring.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
