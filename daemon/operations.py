@@ -15,7 +15,8 @@ from daemon.control import Handler, ServiceError
 from daemon.events import MigrationEvent
 from daemon.events.messages import BadMessage, parse_message
 from daemon.jobs.job import LOCAL, SEQUENTIAL, Job
-from daemon.jobs.states import TERMINAL, State
+from daemon.job_operations import JobOperations
+from daemon.jobs.states import TERMINAL
 from daemon.plan import RunPlan
 from daemon.reprocessing import Reprocessing, Wish
 from daemon.setting_operations import SettingOperations
@@ -32,6 +33,7 @@ class Operations:
         """Answer for `service`."""
         self._service = service
         self._settings = SettingOperations(service)
+        self._jobs = JobOperations(service)
         self.handlers: Mapping[str, Handler] = {
             "status": self.status,
             "event": self.event,
@@ -42,7 +44,12 @@ class Operations:
             "plan": self.plan,
             "take-back": self.take_back,
             "follow": self.follow,
-            "jobs": self.jobs,
+            "jobs": self._jobs.jobs,
+            "job": self._jobs.job,
+            "requeue": self._jobs.requeue,
+            "stop": self._jobs.stop,
+            "cancel": self._jobs.cancel,
+            "fail": self._jobs.fail,
             "settings": self._settings.settings,
             "set": self._settings.set,
             "delete": self._settings.delete,
@@ -233,17 +240,6 @@ class Operations:
                 if unsettled:
                     async for update in _about(mine, unsettled, follower):
                         yield update
-
-    async def jobs(self, limit: int = 50, state: str | None = None) -> dict[str, Any]:
-        """The last jobs, newest first, of one state or of all."""
-        queue = self._service.queue
-        try:
-            wanted = None if state is None else State(state)
-        except ValueError as error:
-            raise ServiceError(f"{error}; states are {', '.join(State)}") from error
-        running = {item["job"]: item for item in self._service.running()}
-        found = await queue.recent(limit, wanted)
-        return {"jobs": [{**job.to_json(), "running": running.get(job.id)} for job in found]}
 
     async def _with_following(self, jobs: list[str]) -> list[Job]:
         found = await self._service.queue.with_following(jobs)

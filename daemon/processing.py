@@ -11,6 +11,7 @@ from typing import Any
 from ctxlib.journal import Entry
 from ctxlib.memory import parse_memory
 from daemon.events import MigrationEvent
+from daemon.jobs.folder import process_log
 from daemon.jobs.job import Job
 from daemon.locate import ProposalFolder
 from daemon.settings import Settings
@@ -96,7 +97,7 @@ class Processing:
             "cpus": settings.noncluster_cpus,
             "memory": parse_memory(settings.noncluster_mem),
             "timeout": settings.job_timeout,
-            "log": str(self._folder / "process_logs" / f"r{job.run}-p{job.proposal}.out"),
+            "log": str(process_log(self._folder, job.proposal, job.run)),
         }
 
     async def arrived(self, event: MigrationEvent) -> None:

@@ -28,6 +28,7 @@ from daemon.filesystem import is_network
 from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Selection, Work
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
+from daemon.jobs.records import Records
 from daemon.jobs.scheduler import Scheduler
 from daemon.jobs.tables import MIGRATIONS
 from daemon.library import install
@@ -90,6 +91,7 @@ class Service:
         await self.database.open()
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, log=LOG)
+        self.records = Records(self.database)
         self.origins = Origins(self.database, self.folder / "jobs")
         self.processing = Processing(
             self.folder, self.table, self.origins, settings=lambda: self.settings, log=LOG
@@ -243,6 +245,11 @@ class Service:
         """Begin to run jobs unless that has begun: a command does so when it has to."""
         if not self._at_work:
             await self.start_work()
+
+    @property
+    def working_scheduler(self) -> Scheduler | None:
+        """What gets jobs done, if this service has begun with that."""
+        return self.scheduler if self._at_work else None
 
     def running(self) -> list[dict[str, Any]]:
         """The jobs at work, each with how far it is."""

@@ -1,63 +1,57 @@
-"""`runtable jobs`: what was, is and will be processed."""
+"""`runtable jobs`: jobs listed and looked at, ended and run again. Without a word more, a list."""
 
-from collections.abc import Mapping
-from typing import Any
+import difflib
+import importlib
+from pathlib import Path
 
 import click
 
-from daemon.cli.folder import connect, database_folder, dir_argument
-from daemon.cli.output import how_far, local_time, print_table
-from daemon.jobs.states import State
+COMMANDS = {
+    "list": ("jobs_list", "command"),
+    "show": ("jobs_show", "command"),
+    "log": ("jobs_log", "command"),
+    "stop": ("jobs_act", "stop"),
+    "cancel": ("jobs_act", "cancel"),
+    "requeue": ("jobs_act", "requeue"),
+    "fail": ("jobs_act", "fail"),
+}
+"""Where each command is: a module of this package, imported when it is named, and its object."""
 
-STATES = tuple(state.value for state in State if state is not State.LAUNCHING)
-"""Those that a job can be seen in: one that is being made is nobody's yet."""
+
+class JobsGroup(click.Group):
+    """Takes what names no command for the arguments of `list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `list` in front of what is meant for it."""
+        first = args[0] if args else None
+        if first is None or not (first in ctx.help_option_names or self._is_command(first)):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+    def _is_command(self, word: str) -> bool:
+        """Whether `word` is a command, or looks like one that was mistyped."""
+        if word in COMMANDS:
+            return True
+        folder = word.startswith("-") or Path(word).exists()
+        return not folder and bool(difflib.get_close_matches(word, COMMANDS, n=1))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names of all commands, those that only show something first."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command called `cmd_name`, or None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"daemon.cli.{module}"), name)
+        return command
 
 
-@click.command("jobs")
-@dir_argument
-@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="At most so many jobs, the newest.",
-)
-def command(directory: str | None, state: str | None, limit: int) -> None:
-    """List the jobs, and why some failed or wait.
+@click.group("jobs", cls=JobsGroup)
+def command() -> None:
+    """List jobs, look at them, end them, run them again.
 
-    A job processes one run's raw data, its proc data, or both.
+    A job processes one run's raw data, its proc data, or both. Without a command, or with a folder
+    or options, `list` is meant.
     """
-    with connect(database_folder(directory)) as service:
-        jobs = service.call("jobs", limit=limit, state=state)["jobs"]
-    if not jobs:
-        click.echo(f"No jobs in state {state}." if state else "No jobs so far.")
-        return
-    print_table(
-        ["job", "run", "data", "state", "try", "started", "took", "reason"],
-        [
-            [
-                job["id"],
-                job["run"],
-                job["data"],
-                job["state"],
-                job["attempt"],
-                local_time(job["started"]),
-                _duration(job["started"], job["ended"]),
-                job["reason"] or job["waiting_reason"] or _now(job.get("running")),
-            ]
-            for job in jobs
-        ],
-    )
-
-
-def _now(running: Mapping[str, Any] | None) -> str:
-    """What a job that runs is at; daemons of earlier versions do not say it."""
-    if running is None:
-        return ""
-    return how_far(running["variable"], running["progress"])
-
-
-def _duration(started: float | None, ended: float | None) -> str:
-    return "" if started is None or ended is None else f"{max(0.0, ended - started):.1f} s"

@@ -25,6 +25,11 @@ def attempt_folder(job: Path, number: int) -> Path:
     return job / str(number)
 
 
+def process_log(folder: Path, proposal: int, run: int) -> Path:
+    """The file in the database `folder` with all output of the jobs of a run."""
+    return folder / "process_logs" / f"r{run}-p{proposal}.out"
+
+
 def write_request(job: Path, request: Mapping[str, Any]) -> None:
     """Write `job.json`, whole or not at all."""
     job.mkdir(parents=True, exist_ok=True)

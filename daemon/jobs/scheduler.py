@@ -53,7 +53,7 @@ class Scheduler:
             self._outside,
             at_work=lambda: len(self._followers),
             begun=self._follow,
-            lost=self._lost,
+            lost=self._not_started,
         )
         self._intake = Intake(inbox, queue, self._outside, self._queued)
         self._submitted = Submitted(queue, inbox, self._outside, begun=self._follow)
@@ -119,13 +119,23 @@ class Scheduler:
             await self._queue.transition(job, State.CANCELED, Who.SERVER, why)
         except Refused:
             return False  # somebody was faster
-        canceled = await self._queue.get(job.id)
-        if not canceled.settled:
-            self._finisher.add(canceled)  # earlier attempts may have left results
-        else:
-            self._outside.publish(canceled.update())
-        self._dispatcher.wake()
+        self.changed(await self._queue.get(job.id))
         return True
+
+    async def end_attempt(self, job: Job, why: str) -> None:
+        """Have all processes of the present attempt of `job` ended; its follower sees the end."""
+        handle, _ = await self._queue.progress(job)
+        attempt = attempt_folder(self._outside.job_folder(job.id), job.attempt)
+        await self._outside.manager.cancel(handle or str(attempt), why)
+
+    def changed(self, job: Job) -> None:
+        """Somebody else has changed the state of `job`, and this is how it is now."""
+        if job.state in TERMINAL and not job.settled:
+            if job.id not in self._followers:
+                self._finisher.add(job)  # earlier attempts may have left results
+        else:
+            self._outside.publish(job.update())
+        self._dispatcher.wake()
 
     def wake(self, job_id: str) -> None:
         """There may be something to read in the folder of this job."""
@@ -228,6 +238,14 @@ class Scheduler:
         else:
             self._outside.publish(left.update())
         self._dispatcher.wake()
+
+    async def _not_started(self, job: Job, why: str) -> None:
+        """The attempt of `job` could not be started."""
+        try:
+            await self._lost(job, why)
+        except Refused as error:
+            # An operator was faster; what they decided holds.
+            self._outside.log.warning("%s: %s", job.name, error)
 
     async def _give_up(self, follower: Follower, why: str) -> None:
         """An attempt cannot be followed: it is ended, and its job fails with `why`."""

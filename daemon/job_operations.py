@@ -1,0 +1,170 @@
+"""What operators can ask of a service about single jobs: look at one, end it, run it again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daemon.backends.local import request_stop, revoke
+from daemon.control import ServiceError
+from daemon.jobs.changes import UnknownJob
+from daemon.jobs.folder import attempt_folder, process_log, read_request
+from daemon.jobs.job import Job
+from daemon.jobs.records import AmbiguousJob
+from daemon.jobs.states import ACTIVE, TERMINAL, Refused, State
+from daemon.jobs.variables import variables
+
+if TYPE_CHECKING:
+    from daemon.service import Service
+
+HANDOVER_LOOK_SECONDS = 0.05
+"""How often to look whether an attempt that is being handed over has its folder."""
+
+
+class JobOperations:
+    """The operations on jobs of one service; ids may be shortened to their beginnings."""
+
+    def __init__(self, service: "Service") -> None:
+        """Answer for `service`."""
+        self._service = service
+
+    async def jobs(self, limit: int = 50, state: str | None = None) -> dict[str, Any]:
+        """The last jobs, newest first, of one state or of all."""
+        try:
+            wanted = None if state is None else State(state)
+        except ValueError as error:
+            raise ServiceError(f"{error}; states are {', '.join(State)}") from error
+        running = {item["job"]: item for item in self._service.running()}
+        found = await self._service.records.recent(limit, wanted)
+        return {"jobs": [{**job, "running": running.get(job["id"])} for job in found]}
+
+    async def job(self, job: str) -> dict[str, Any]:
+        """All that is known of one job: its row, attempts, history, request and variables.
+
+        `folder` and `log` say where the rest is; `settled` that nothing more will come of it.
+        """
+        service = self._service
+        try:
+            found = await service.records.job(await service.records.find(job))
+        except LookupError as error:
+            raise ServiceError(str(error)) from error
+        folder = service.folder / "jobs" / found["id"]
+        running = {item["job"]: item for item in service.running()}
+        try:
+            settled = (await service.queue.get(found["id"])).settled
+        except ValueError:
+            settled = found["state"] in TERMINAL
+        request = await asyncio.to_thread(read_request, folder) or {}
+        log = process_log(service.folder, found["proposal"], found["run"])
+        return {
+            **{**found, "running": running.get(found["id"]), "settled": settled},
+            "folder": str(folder) if await asyncio.to_thread(folder.is_dir) else None,
+            "log": request.get("log", str(log)),
+            "request": request,
+            "results": await asyncio.to_thread(variables, folder),
+        }
+
+    async def requeue(
+        self, jobs: list[str], by: str, reason: str, force: bool = False
+    ) -> dict[str, Any]:
+        """Queue jobs that have ended for another attempt; see `_each` for the answer."""
+
+        async def act(job_id: str) -> Job:
+            job = await self._service.queue.requeue(job_id, by=by, why=reason, force=force)
+            self._tell(job)
+            return job
+
+        return await self._each(jobs, act)
+
+    async def stop(self, jobs: list[str], by: str, reason: str) -> dict[str, Any]:
+        """Stop jobs with all their processes; those that wait are canceled."""
+        queue = self._service.queue
+
+        async def act(job_id: str) -> Job:
+            before = await queue.get(job_id)
+            if before.state is State.DISPATCHED and await self._prevent(before):
+                job = await queue.cancel(job_id, by=by, why=reason)
+            else:
+                job = await queue.stop(job_id, by=by, why=reason)
+            return await self._carry_out(before, job, reason)
+
+        return await self._each(jobs, act)
+
+    async def cancel(self, jobs: list[str], by: str, reason: str) -> dict[str, Any]:
+        """Take back jobs that have not begun."""
+        queue = self._service.queue
+
+        async def act(job_id: str) -> Job:
+            before = await queue.get(job_id)
+            if before.state is State.DISPATCHED and not await self._prevent(before):
+                raise Refused(f"job {job_id} has begun: it can be stopped, not canceled")
+            job = await queue.cancel(job_id, by=by, why=reason)
+            return await self._carry_out(before, job, reason)
+
+        return await self._each(jobs, act)
+
+    async def fail(
+        self, jobs: list[str], by: str, reason: str, force: bool = False
+    ) -> dict[str, Any]:
+        """Give up jobs that are under way, with all their processes."""
+        queue = self._service.queue
+
+        async def act(job_id: str) -> Job:
+            before = await queue.get(job_id)
+            if before.state is State.DISPATCHED:
+                await self._prevent(before)
+            job = await queue.fail(job_id, by=by, why=reason, force=force)
+            return await self._carry_out(before, job, reason)
+
+        return await self._each(jobs, act)
+
+    async def _each(self, jobs: list[str], act: Callable[[str], Awaitable[Job]]) -> dict[str, Any]:
+        """Do `act` to each of `jobs`: {"jobs": as they are now, "refused": [{"id", "reason"}]}."""
+        done: list[dict[str, Any]] = []
+        refused: list[dict[str, str]] = []
+        for text in jobs:
+            try:
+                job = await act(await self._service.records.find(text))
+            except (UnknownJob, AmbiguousJob, ValueError) as error:  # Refused is a ValueError too
+                refused.append({"id": text, "reason": str(error)})
+            else:
+                done.append(job.update())
+        return {"jobs": done, "refused": refused}
+
+    async def _carry_out(self, before: Job, job: Job, why: str) -> Job:
+        """End what an act has put an end to, and tell those who work on the queue."""
+        if before.state in ACTIVE and job.state in (State.STOP_REQUESTED, State.FAILED):
+            await self._end_attempt(job, why)
+        self._tell(job)
+        return job
+
+    def _tell(self, job: Job) -> None:
+        if (scheduler := self._service.working_scheduler) is not None:
+            scheduler.changed(job)
+
+    async def _end_attempt(self, job: Job, why: str) -> None:
+        scheduler = self._service.working_scheduler
+        try:
+            if scheduler is not None:
+                await scheduler.end_attempt(job, why)
+            else:
+                await asyncio.to_thread(request_stop, self._attempt(job), why)
+        except FileNotFoundError:
+            return  # nobody has begun with it, or somebody has removed its folder
+
+    async def _prevent(self, job: Job) -> bool:
+        """See to it that nobody begins with a dispatched job; False when somebody has."""
+        while True:
+            try:
+                return await asyncio.to_thread(revoke, self._attempt(job))
+            except FileNotFoundError:
+                if self._service.working_scheduler is None:
+                    return True  # whoever was about to hand it over is gone
+            # It is just being handed over.
+            await asyncio.sleep(HANDOVER_LOOK_SECONDS)
+            now = await self._service.queue.get(job.id)
+            if (now.state, now.attempt) != (job.state, job.attempt):
+                return False
+
+    def _attempt(self, job: Job) -> Path:
+        return attempt_folder(self._service.folder / "jobs" / job.id, job.attempt)
