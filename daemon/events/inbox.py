@@ -125,6 +125,14 @@ class Inbox:
         return [dict(row) for row in reversed(rows)]
 
 
+def job_of_event(connection: sqlite3.Connection, event_id: int) -> str | None:
+    """Within a transaction of the caller: the job that has taken an event up already."""
+    row = connection.execute(
+        "SELECT job FROM events WHERE id = ? AND state = 'done'", (event_id,)
+    ).fetchone()
+    return None if row is None else row["job"]
+
+
 def mark_done(connection: sqlite3.Connection, ids: Iterable[int], job: str) -> None:
     """Within a transaction of the caller: `job` has taken these events up."""
     connection.executemany(

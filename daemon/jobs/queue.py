@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from daemon.database import Database
-from daemon.events.inbox import StoredEvent, mark_done
+from daemon.events.inbox import StoredEvent, job_of_event, mark_done
 from daemon.jobs import changes, choice
 from daemon.jobs.acts import Acts
 from daemon.jobs.folder import new_id
@@ -68,8 +68,8 @@ class Queue(Acts):
     async def take(self, stored: StoredEvent) -> Job:
         """Make a job of an event, or let the queued one for the same run and data absorb it.
 
-        The event is done in the same transaction. A job that has results of an earlier attempt
-        absorbs nothing, as it goes on from these.
+        The event is done in the same transaction; one that was done before stays with its job. A
+        job that has results of an earlier attempt absorbs nothing, as it goes on from these.
         """
         now, event = self._now(), stored.event
         work = Work(
@@ -78,6 +78,9 @@ class Queue(Acts):
         job_id = self._new_id(now)
 
         def take(connection: sqlite3.Connection) -> Job:
+            taken_by = job_of_event(connection, stored.id)
+            if taken_by is not None:
+                return job_of(changes.row_of(connection, taken_by))
             job = choice.absorbing(connection, work)
             if job is None:
                 job = changes.insert(connection, work, job_id, now)
@@ -231,13 +234,14 @@ class Queue(Acts):
         """The results are in the run file, or `trouble` says why they cannot be put there.
 
         The variables `again` have to be computed once more; returns the job for that, which is
-        queued in the same transaction.
+        queued in the same transaction. To say it again, or of an old attempt, changes nothing.
         """
         query = """UPDATE jobs SET combined = ?,
                        reason = CASE WHEN reason = '' THEN ? WHEN ? = '' THEN reason
                                 ELSE reason || '; ' || ? END
-                   WHERE id = ?"""
-        values = (NOT_COMBINED if trouble else COMBINED, trouble, trouble, trouble, job.id)
+                   WHERE id = ? AND attempt = ? AND combined != ?"""
+        outcome = (NOT_COMBINED if trouble else COMBINED, trouble, trouble, trouble)
+        values = (*outcome, job.id, job.attempt, COMBINED)
         now = self._now()
         # The command that ran the job, if one did, need not wait for this.
         backend = LOCAL if job.backend == SEQUENTIAL else job.backend
@@ -245,8 +249,8 @@ class Queue(Acts):
         work = replace(left, backend=backend, after=job.id)
 
         def set_combined(connection: sqlite3.Connection) -> Job | None:
-            connection.execute(query, values)
-            if not again:
+            news = connection.execute(query, values).rowcount
+            if not (again and news):
                 return None
             return changes.insert(connection, work, following_id(job, "again"), now)
 
@@ -265,8 +269,10 @@ class Queue(Acts):
 
     async def set_cleaned(self, jobs: Iterable[Job]) -> None:
         """The fragments of `jobs` are gone."""
-        ids = [(job.id,) for job in jobs]
-        query = "UPDATE jobs SET cleaned = 1 WHERE id = ?"
+        ids = [(job.id, job.attempt) for job in jobs]
+        query = (
+            f"UPDATE jobs SET cleaned = 1 WHERE id = ? AND attempt = ? AND combined = {COMBINED}"
+        )
         await self._db.write(lambda connection: connection.executemany(query, ids))
 
 
@@ -278,7 +284,7 @@ def cluster_id(job: Job) -> str:
 def following_id(job: Job, what: str) -> str:
     """The id of the job that follows `job` for `what`; another one each time it was requeued."""
     again = "" if job.first_attempt == 1 else f"-{job.first_attempt}"
-    return f"{job.id}-{what}{again}"
+    return f"{job.id}{again}-{what}"
 
 
 def cluster_work(job: Job) -> Work:

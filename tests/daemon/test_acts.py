@@ -52,17 +52,17 @@ async def job_in(queue, state, **extra):
 
 
 # What an act makes of a job in each state, without and with force; None: it is refused.
-_, Q, S = None, State.QUEUED, State.STOP_REQUESTED
+N, Q, S = None, State.QUEUED, State.STOP_REQUESTED
 C, F = State.CANCELED, State.FAILED
 OUTCOMES = {
     # queued dispatched running stop_requested stopped finished failed canceled
-    ("requeue", False): (Q, _, _, _, Q, _, Q, Q),
-    ("requeue", True): (Q, _, _, _, Q, Q, Q, Q),
-    ("stop", False): (C, S, S, S, _, _, _, _),
-    ("cancel", False): (C, C, _, _, _, _, _, C),
-    ("cancel", True): (C, C, _, _, _, _, _, C),
-    ("fail", False): (_, F, F, F, _, _, F, _),
-    ("fail", True): (F, F, F, F, _, _, F, _),
+    ("requeue", False): (Q, N, N, N, Q, N, Q, Q),
+    ("requeue", True): (Q, N, N, N, Q, Q, Q, Q),
+    ("stop", False): (C, S, S, S, N, N, N, N),
+    ("cancel", False): (C, C, N, N, N, N, N, C),
+    ("cancel", True): (C, C, N, N, N, N, N, C),
+    ("fail", False): (N, F, F, F, N, N, F, N),
+    ("fail", True): (F, F, F, F, N, N, F, N),
 }
 STATES = [state for state in State if state is not State.LAUNCHING]
 
@@ -109,7 +109,7 @@ async def test_a_requeued_job_is_a_new_attempt_that_computes_everything(queue, t
     assert not old.exists()
     assert [path.name for path in (tmp_path / job.id / folder.BEFORE / "1").iterdir()] == []
     await queue.finish(claimed, State.FINISHED, "", offsets={}, cluster=True)
-    assert (await queue.get(f"{job.id}-cluster-2")).after == job.id
+    assert (await queue.get(f"{job.id}-2-cluster")).after == job.id
     history = [(row["attempt"], row["became"]) for row in await queue.history(job.id)]
     assert history == [
         *((0, "queued"), (1, "dispatched"), (1, "running"), (1, "finished")),
