@@ -118,7 +118,10 @@ class AttemptSupervisor:
             if ending is None and self._memory.killed() and os.WIFSIGNALED(wait_status):
                 ending = self._too_much_memory(runner)
             forgiven = ending is None and blameless(wait_status)
-            self._died(runner, ending or how_it_died(wait_status), blameless=forgiven)
+            ending = ending or how_it_died(wait_status)
+            if runner.threads and ending.code != "timeout":
+                forgiven = True  # it may have been one of them
+            self._died(runner, ending, blameless=forgiven)
         self._go_on()
 
     def check(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -56,6 +57,8 @@ class JobRecorder:
             variable=node.name,
             timeout=variable.timeout,
             memory=memory,
+            # Those of earlier variables, which may do to it whatever they like.
+            threads=threading.active_count() - 1,
             uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
         self._limits.enter_context(limits.narrowed(variable.cpus, memory))

@@ -11,8 +11,9 @@ from ctxlib.journal import Entry
 class WatchedRunner:
     """Runner number `n` of an attempt.
 
-    `running` is the variable that it is at, since `since` seconds after boot; it may take `timeout`
-    seconds, until `deadline` of the watcher's clock, and `memory` bytes, None being its job's.
+    `running` is the variable that it is at, since `since` seconds after boot, beside so many
+    `threads` that were there before; it may take `timeout` seconds, until `deadline` of the
+    watcher's clock, and `memory` bytes, None being its job's.
     `ended` tells that it has told of some variable's end, `finished` that it is done, and `refused`
     why it does nothing. `ending` is why it is being ended, with SIGKILL from `kill_at` on.
     """
@@ -21,6 +22,7 @@ class WatchedRunner:
     pid: int
     running: str | None = None
     since: float | None = None
+    threads: int = 0
     timeout: float | None = None
     memory: int | None = None
     deadline: float | None = None
@@ -36,12 +38,14 @@ class WatchedRunner:
             case "started":
                 self.running = entry.fields["variable"]
                 self.since = entry.fields.get("uptime")
+                self.threads = entry.fields.get("threads", 0)
                 self.memory = entry.fields.get("memory")
                 self.timeout = entry.fields["timeout"]
                 if self.timeout is not None:
                     self.deadline = now + self.timeout
             case "finished" | "failed":
                 self.running = self.deadline = self.memory = None
+                self.threads = 0
                 self.ended = True
             case "error":
                 self.refused = entry.fields
