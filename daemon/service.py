@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from ctxlib.run_pattern import RunPattern
+from daemon.arrivals import Arrivals
 from daemon.backends.choice import ByBackend
 from daemon.backends.local import LocalManager, revoke
 from daemon.backends.sequential import SequentialManager
@@ -96,6 +97,7 @@ class Service:
         self.processing = Processing(
             self.folder, self.table, self.origins, settings=lambda: self.settings, log=LOG
         )
+        self.arrivals = Arrivals(self._show, log=LOG)
         self.context = ContextFile(
             self.folder / "context.py",
             library=lambda: self.library,
@@ -127,7 +129,7 @@ class Service:
             request=self.processing.request,
             apply=self.processing.apply,
             combine=self.processing.combine,
-            arrived=self._arrived,
+            arrived=self.arrivals.arrived,
             explain=self.processing.explain,
             publish=self.hub.publish,
             loads=lambda loads: self.context.hear(loads=loads),
@@ -216,6 +218,7 @@ class Service:
             # Until here it answers: an event is stored for the next one, who follows sees the end.
             await self._control.close()
             await self._manager.close()
+        await self.arrivals.close()
         await self.processing.close()
         await self.database.close()
         await self.table.close()
@@ -284,7 +287,7 @@ class Service:
         if self._at_work:
             self.scheduler.reconsider()
 
-    async def _arrived(self, event: MigrationEvent) -> None:
+    async def _show(self, event: MigrationEvent) -> None:
         """Take over settings that other programs wrote into the table, and make the run's row."""
         await self.settings_changed()
         await self.processing.arrived(event)
