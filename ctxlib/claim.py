@@ -73,7 +73,7 @@ def make(
         boot_id=processes.boot_id(),
         pid=me.pid,
         pid_start=me.start,
-        user=_user(),
+        user=user_name(),
         mode=mode,
         time=clock(),
     )
@@ -133,7 +133,8 @@ def _write_new(path: Path, content: bytes) -> None:
         os.close(fd)
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -247,7 +247,7 @@ class _Run:
 
 
 def _header(request: Request, attempt_dir: Path, n: int) -> str:
-    where = f"process {os.getpid()} on {processes.host()}"
+    where = f"process {os.getpid()} of {claim.user_name()} on {processes.host()}"
     if n > 1:
         return f"{_last_death(attempt_dir)}; job {request['id']} goes on in {where}"
     what = f"proposal {request['proposal']}, run {request['run']}, {request['data']} data"

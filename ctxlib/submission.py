@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
@@ -68,6 +68,33 @@ def submit(
         "variables": names,
         "provenance": provenance,
     }
+
+    def write(attempt: Path, journal: JournalWriter, host: str) -> None:
+        for name, value in variables.items():
+            origin = {
+                "provenance": provenance,
+                "job": job_id,
+                "attempt": 1,
+                "host": host,
+                "time": time.time(),
+            }
+            _write_value(attempt, journal, name, value, origin)
+        for name, error in failed.items():
+            _write_error(journal, name, error)
+
+    hand_in(folder, request, write)
+    return job_id
+
+
+def hand_in(
+    folder: Path, request: Mapping[str, Any], write: Callable[[Path, JournalWriter, str], None]
+) -> None:
+    """Put a whole job into the database `folder`, for its daemon to take in; all or nothing.
+
+    `request` is its job.json. `write(attempt, journal, host)` writes its results: into the journal,
+    and as fragments in the attempt's folder. When this returns it is on disk.
+    """
+    job_id = request["id"]
     waiting = folder / SUBMITTED
     waiting.mkdir(exist_ok=True)
     # Hidden until it is whole: the daemon takes no folder whose name begins with a dot.
@@ -75,7 +102,7 @@ def submit(
     new.mkdir()
     try:
         (new / REQUEST).write_text(json.dumps(request, indent=1) + "\n")
-        _write_attempt(new / "1", request, variables, failed)
+        _write_attempt(new / "1", write)
         _share(waiting, folder)
         _secure(new, folder)
         new.rename(waiting / job_id)
@@ -83,7 +110,6 @@ def submit(
         shutil.rmtree(new, ignore_errors=True)
         raise
     _sync(waiting)
-    return job_id
 
 
 def _number(what: str, given: object) -> int:
@@ -135,13 +161,8 @@ def _check(table: TableFile, proposal: int, names: list[str], provenance: str) -
             raise ValueError(f"{name!r} is a variable that people fill in; use another name")
 
 
-def _write_attempt(
-    attempt: Path,
-    request: Mapping[str, Any],
-    variables: Mapping[str, Any],
-    errors: Mapping[str, BaseException],
-) -> None:
-    """Write what a runner would have written of these results."""
+def _write_attempt(attempt: Path, write: Callable[[Path, JournalWriter, str], None]) -> None:
+    """Write what a runner would have written of the results that `write` gives."""
     (attempt / FRAGMENTS).mkdir(parents=True)
     made = claim.make(attempt, claim.SUBMITTED)
     assert made is not None, "the folder is new"
@@ -150,17 +171,7 @@ def _write_attempt(
     runner = JournalWriter(attempt / file_name(1))
     try:
         watcher.write("claimed", **head, mode=made.mode)
-        for name, value in variables.items():
-            origin = {
-                "provenance": request["provenance"],
-                "job": request["id"],
-                "attempt": 1,
-                "host": made.host,
-                "time": time.time(),
-            }
-            _write_value(attempt, runner, name, value, origin)
-        for name, error in errors.items():
-            _write_error(runner, name, error)
+        write(attempt, runner, made.host)
         watcher.write("ended", status="finished", reason="")
     finally:
         watcher.close()

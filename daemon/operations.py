@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from daemon import chosen, parameters
+from daemon.by_hand import ByHand
 from daemon.control import Handler, ServiceError
 from daemon.events import MigrationEvent
 from daemon.events.messages import BadMessage, parse_message
@@ -34,6 +35,8 @@ class Operations:
         self._service = service
         self._settings = SettingOperations(service)
         self._jobs = JobOperations(service)
+        self._settings = SettingOperations(service)
+        by_hand = ByHand(service)
         self.handlers: Mapping[str, Handler] = {
             "status": self.status,
             "event": self.event,
@@ -42,6 +45,8 @@ class Operations:
             "events": self.events,
             "reprocess": self.reprocess,
             "plan": self.plan,
+            "arrive": by_hand.arrive,
+            "combine": by_hand.combine,
             "take-back": self.take_back,
             "follow": self.follow,
             "jobs": self._jobs.jobs,

@@ -21,6 +21,7 @@ COMMANDS = {
     "read-context": "read_context",
     "reprocess": "reprocess",
     "jobs": "jobs",
+    "combiner": "combiner",
     "gui": "gui",
     "new-id": "new_id",
     "migrate": "migrate",

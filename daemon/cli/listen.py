@@ -23,17 +23,29 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
 @click.command("listen")
 @dir_argument
 @click.option(
+    "--test",
+    is_flag=True,
+    help='Take runs that are typed in, such as "42" or "42 proc", as if they had arrived.',
+)
+@click.option(
     "--daemonize",
     is_flag=True,
     help="Run the daemon under Supervisor, which starts it again when it dies. Where it runs so "
     "already, it is restarted if settings about Supervisor have changed.",
 )
-def command(directory: str | None, daemonize: bool) -> None:
+def command(directory: str | None, test: bool, daemonize: bool) -> None:
     """Watch for new runs and process them.
 
     In the folder of a listener, a daemon for each of its databases is kept running.
     Stops with Ctrl-C or SIGTERM; what is under way then is finished at the next start.
     """
+    if test and daemonize:
+        raise click.UsageError("--test is for a terminal: not with --daemonize")
+    if test:
+        from daemon.cli.typed_runs import take_typed_runs
+
+        take_typed_runs(directory)
+        return
     folder = served_folder(directory)
     if daemonize:
         _daemonize(folder)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from daemon.jobs import folder
 from daemon.jobs.job import SUBMISSION, Job
+from daemon.jobs.left_results import NOT_IN_FILE
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.trouble import insist
@@ -86,7 +87,7 @@ class Finisher:
                 pause = next(pauses, None)
                 if pause is None:
                     self._outside.log.exception("%s: its results stay in its folder", job.name)
-                    return [], f"its results are not in the run file: {error}; reprocess the run"
+                    return [], f"{NOT_IN_FILE}: {error}; `combiner now` tries again"
                 self._outside.log.warning("%s: %s; trying again in %g s", job.name, error, pause)
                 await asyncio.sleep(pause)
 

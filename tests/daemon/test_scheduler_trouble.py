@@ -94,7 +94,7 @@ async def test_a_run_file_that_cannot_be_made_is_told(bench):
     await bench.start()
     job = await bench.settled(await bench.submit())
     assert job.state is State.FINISHED
-    assert "not in the run file: the process that makes it died, twice; reprocess" in job.reason
+    assert "not in the run file: the process that makes it died, twice; `combiner now`" in job.reason
     assert bench.fragments(job.id) == ["a", "b"]
 
 

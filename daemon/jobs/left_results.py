@@ -1,0 +1,34 @@
+"""Jobs whose results could not be put into the run file, and are tried once more."""
+
+import sqlite3
+import time
+
+from daemon.jobs import changes
+from daemon.jobs.job import COMBINED, NOT_COMBINED, PENDING, Job, job_of
+
+NOT_IN_FILE = "its results are not in the run file"
+"""How the reason of such a job begins to say it."""
+
+_LEFT = f"""SELECT j.*, EXISTS (
+        SELECT 1 FROM jobs AS o WHERE o.proposal = j.proposal AND o.run = j.run
+        AND o.position > j.position AND o.combined = {COMBINED} AND o.attempt > 0) AS replaced
+    FROM jobs AS j WHERE j.combined = {NOT_COMBINED} AND instr(j.reason, ?) ORDER BY j.position"""
+
+
+def left_results(connection: sqlite3.Connection) -> list[tuple[Job, bool]]:
+    """Such jobs, in their order; and whether a later job of the run is in its file.
+
+    What is older than that must not replace it.
+    """
+    rows = connection.execute(_LEFT, (NOT_IN_FILE,)).fetchall()
+    return [(job_of(row), bool(row["replaced"])) for row in rows]
+
+
+def try_again(connection: sqlite3.Connection, job: Job) -> Job:
+    """Have the results of `job` combined once more: it is as if it had just ended."""
+    reason = job.reason.partition(NOT_IN_FILE)[0].removesuffix("; ")
+    connection.execute(
+        "UPDATE jobs SET combined = ?, reason = ? WHERE id = ?", (PENDING, reason, job.id)
+    )
+    changes.note(connection, job, "its results are to be combined once more", time.time())
+    return job_of(changes.row_of(connection, job.id))
