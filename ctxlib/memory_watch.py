@@ -73,8 +73,11 @@ class MemoryWatch:
         running is not its fault, and is ended if the rest is not too much without it.
         """
         before, self._left = self._left, self._left_over(runner, since)
-        if self.killed() and not before - set(self.members()):
-            return True
+        if self.killed():
+            gone = before - set(self.members())
+            if not gone:
+                return True
+            self._note_end(gone, memory)
         if not self._exceeds(runner, memory):
             return False
         others = self._left
@@ -82,11 +85,14 @@ class MemoryWatch:
         if not others or limits.proportional(rest) > memory:
             return True
         processes.signal_all(others, signal.SIGKILL)
+        self._note_end(others, memory)
+        return False
+
+    def _note_end(self, others: Iterable[int], memory: int) -> None:
         self.note(
             f"ended what earlier variables had left running ({_words(others)}): used more than "
             f"{limits.words_for_bytes(memory)}"
         )
-        return False
 
     def _exceeds(self, runner: int, memory: int) -> bool:
         counted = self._counted(runner)
