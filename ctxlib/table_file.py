@@ -21,6 +21,7 @@ LOCK_SECONDS = 20.0
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 Values = tuple[object, ...]
+Times = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,17 @@ class TableFile:
             "SELECT proposal, run, start_time FROM run_info WHERE start_time IS NOT NULL "
             "ORDER BY proposal, run"
         )
+
+    def run_times(self, run: tuple[int, int] | None = None) -> dict[tuple[int, int], Times]:
+        """When each run began and was added, by proposal and run; `run` asks for that one alone.
+
+        Runs that were announced but not taken are there too, without a start time.
+        """
+        query, values = "SELECT proposal, run, start_time, added_at FROM run_info", run or ()
+        if run is not None:
+            query += " WHERE proposal = ? AND run = ?"
+        rows = self._rows(query, *values)
+        return {(proposal, number): (start, added) for proposal, number, start, added in rows}
 
     def has_run(self, proposal: int, run: int) -> bool:
         """Tell whether the run is in the table and was taken."""

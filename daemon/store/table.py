@@ -75,6 +75,16 @@ class RunsTable:
             )
         )
 
+    async def delete_run(self, proposal: int, run: int) -> None:
+        """Remove the row of a run and all its values."""
+        key = _key(proposal, run)
+
+        def write(connection: sqlite3.Connection) -> None:
+            for table in ("run_variables", "run_info"):
+                connection.execute(f"DELETE FROM {table} WHERE proposal = ? AND run = ?", key)
+
+        await self._database.write(write)
+
     async def register(self, variables: Sequence[Mapping[str, Any]]) -> None:
         """Make known the variables of a context, each as `graph.Node.describe` gives it.
 
