@@ -4,19 +4,15 @@ The control socket and commands without a daemon offer the same operations. Thei
 arguments are a contract between a daemon and commands of other versions: add, do not change.
 """
 
-import json
-import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from daemon import chosen, parameters
 from daemon.by_hand import ByHand
 from daemon.control import Handler, ServiceError
-from daemon.events import MigrationEvent
-from daemon.events.messages import BadMessage, parse_message
-from daemon.jobs.job import LOCAL, SEQUENTIAL, Job
+from daemon.event_operations import EventOperations, our_proposal
 from daemon.job_operations import JobOperations
+from daemon.jobs.job import LOCAL, SEQUENTIAL, Job
 from daemon.jobs.states import TERMINAL
 from daemon.plan import RunPlan
 from daemon.reprocessing import Reprocessing, Wish
@@ -33,16 +29,12 @@ class Operations:
     def __init__(self, service: "Service") -> None:
         """Answer for `service`."""
         self._service = service
-        self._settings = SettingOperations(service)
         self._jobs = JobOperations(service)
         self._settings = SettingOperations(service)
         by_hand = ByHand(service)
         self.handlers: Mapping[str, Handler] = {
             "status": self.status,
-            "event": self.event,
-            "message": self.message,
-            "deliver": self.deliver,
-            "events": self.events,
+            **EventOperations(service).handlers,
             "reprocess": self.reprocess,
             "plan": self.plan,
             "arrive": by_hand.arrive,
@@ -90,50 +82,6 @@ class Operations:
             "warnings": service.settings.warnings,
         }
 
-    async def event(
-        self, run: int | str, data: str, proposal: int | str | None = None, key: str | None = None
-    ) -> dict[str, Any]:
-        """Take in that `data` of `run` has arrived; answers once that is stored."""
-        message = {"proposal": proposal, "run": run, "data": data, "key": key}
-        return await self._take_in(json.dumps(message), "notify")
-
-    async def message(self, payload: str) -> dict[str, Any]:
-        """Take in an event message of another program; a bad one is kept as a dead letter."""
-        return await self._take_in(payload, "zeromq")
-
-    async def deliver(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Take in an event that a listener of many databases has stored.
-
-        {"stored"}, or {"refused": why} when it can never belong here.
-        """
-        given, ours = MigrationEvent(**event), self._proposal()
-        if given.proposal != ours:
-            return {"refused": f"the database is for proposal {ours}, not {given.proposal}"}
-        return {"stored": await self._service.inbox.store(given)}
-
-    async def _take_in(self, payload: str, source: str) -> dict[str, Any]:
-        service = self._service
-        now, ours = service.now(), self._proposal()
-        key = f"{source}:{uuid.uuid4().hex}"
-        try:
-            event = parse_message(payload, source=source, key=key, now=now, proposal=ours)
-            if event.proposal != ours:
-                raise BadMessage(
-                    f"the message is for proposal {event.proposal}, this database for {ours}"
-                )
-        except BadMessage as error:
-            await service.inbox.dead_letter(source, payload, str(error), now)
-            raise ServiceError(f"{error} (kept among the dead letters)") from error
-        return {"stored": await service.inbox.store(event), "event": asdict(event)}
-
-    async def events(self, limit: int = 50) -> dict[str, Any]:
-        """The last events and the messages that could not be read."""
-        inbox = self._service.inbox
-        return {
-            "events": await inbox.recent(limit),
-            "dead_letters": await inbox.dead_letters(limit),
-        }
-
     async def reprocess(
         self,
         runs: list[int] | str,
@@ -153,7 +101,7 @@ class Operations:
         has what `plan` gives.
         """
         wish = await self._wish(runs, match, variables, mock, params, changed)
-        work = Reprocessing(self._service, proposal or self._proposal())
+        work = Reprocessing(self._service, proposal or our_proposal(self._service))
         found = await work.find(wish)
         plans = [RunPlan(run, data, {}) for run, data in found.runs.items()]
         told: dict[str, Any] = {}
@@ -185,7 +133,7 @@ class Operations:
     ) -> dict[str, Any]:
         """What `reprocess` would do, without doing it: {"plan", "current", "skipped"}."""
         wish = await self._wish(runs, match, variables, mock, params, changed)
-        work = Reprocessing(self._service, proposal or self._proposal())
+        work = Reprocessing(self._service, proposal or our_proposal(self._service))
         found = await work.find(wish)
         _, told = await work.plan(wish, found)
         return {**told, "skipped": found.skipped}
@@ -261,12 +209,6 @@ class Operations:
         if not self._service.hand_over():
             raise ServiceError("a daemon holds this folder; it does not hand it over")
         return {}
-
-    def _proposal(self) -> int:
-        proposal = self._service.settings.proposal
-        if proposal is None:
-            raise ServiceError("this database has no proposal yet: set it with `proposal N`")
-        return proposal
 
 
 async def _about(

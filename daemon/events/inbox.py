@@ -5,8 +5,9 @@ goes back to an earlier state has changed. All other events are known by their k
 """
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,6 +114,32 @@ class Inbox:
     async def dead_letters(self, limit: int = 1000) -> list[dict[str, Any]]:
         """The last `limit` messages that could not be read: id, time, source, payload, error."""
         return await self._last("dead_letters", limit)
+
+    async def letters(self, ids: Collection[int] | None) -> list[dict[str, Any]]:
+        """All dead letters, or those with `ids`, the oldest first."""
+        which = "" if ids is None else "WHERE id IN (SELECT value FROM json_each(?))"
+        values = () if ids is None else (json.dumps(list(ids)),)
+        query = f"SELECT * FROM dead_letters {which} ORDER BY id"
+        rows = await self._db.read(lambda c: c.execute(query, values).fetchall())
+        return [dict(row) for row in rows]
+
+    async def put_back(self, letter: int, event: MigrationEvent) -> bool:
+        """A dead letter turned out to be `event`; False when that was known, or put back before."""
+
+        def put_back(connection: sqlite3.Connection) -> bool:
+            query = "DELETE FROM dead_letters WHERE id = ?"
+            there = connection.execute(query, (letter,)).rowcount == 1
+            return there and _insert(connection, event, "pending")
+
+        stored = await self._db.write(put_back)
+        if stored:
+            self._stored.set()
+        return stored
+
+    async def explain_letter(self, letter: int, error: str) -> None:
+        """A dead letter still cannot be read, because of `error`."""
+        query, values = "UPDATE dead_letters SET error = ? WHERE id = ?", (_writable(error), letter)
+        await self._db.write(lambda connection: connection.execute(query, values))
 
     async def count_dead_letters(self) -> int:
         """How many messages could not be read."""

@@ -32,12 +32,36 @@ def test_events_lists_events_and_dead_letters(cli: Run, cli_service: FakeService
     result = cli("events")
     assert result.exit_code == 0
     assert f"{local_time(NOON)}  1234      42   raw   filesystem  done" in result.output
-    assert f"{local_time(NOON)}  zeromq  no JSON  {{" in result.output
+    assert f"{local_time(NOON)}  2   zeromq  no JSON  {{" in result.output
+    assert "--retry [ID]...` reads them once more" in result.output
 
 
 def test_events_of_an_idle_folder(cli: Run, cli_service: FakeService) -> None:
     cli_service.answers["events"] = {"events": [], "dead_letters": []}
     assert cli("events").output == "No events so far.\n"
+
+
+def test_dead_letters_are_read_once_more(
+    cli: Run, cli_service: FakeService, cli_folder: Path
+) -> None:
+    event = {"proposal": 1234, "run": 42, "data": "raw"}
+    cli_service.answers["retry-events"] = {
+        "stored": [{"id": 2, "event": event, "new": True}, {"id": 3, "event": event, "new": False}],
+        "kept": [{"id": 5, "error": "not JSON"}],
+    }
+    result = cli("events", cli_folder, "--retry", 2, 3, 5)
+    assert cli_service.asked == [("retry-events", {"ids": [2, 3, 5]})]
+    assert result.stdout == (
+        "2: raw data of run 42, proposal 1234\n"
+        "3: raw data of run 42, proposal 1234 (known already)\n"
+    )
+    assert result.stderr == "5 stays: not JSON\n"
+    assert result.exit_code == 1
+    cli_service.answers["retry-events"] = {"stored": [], "kept": []}
+    result = cli("events", "--retry")
+    assert cli_service.asked[-1] == ("retry-events", {"ids": None})
+    assert (result.output, result.exit_code) == ("There are no dead letters.\n", 0)
+    assert "a b is too much: one folder" in cli("events", "a", "b").output
 
 
 JOB = {
