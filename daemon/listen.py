@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from daemon import __version__
@@ -18,6 +18,8 @@ from daemon.service import LOG, Service
 from daemon.settings import Settings
 
 RETRY_SECONDS = 0.2
+KEEP_SECONDS = 1.0
+"""How often to look whether the lock is still the one at its path."""
 
 
 class AlreadyServedError(Exception):
@@ -37,11 +39,11 @@ def run(folder: Path, *, patient: bool | None = None, debug: bool = False) -> No
     log_to(folder, terminal="SUPERVISOR_ENABLED" not in os.environ, debug=debug)
     lock = FolderLock(folder)
     _take(lock, folder, patient)
-    holder = lock.holder()
+    holder = lock.held
     assert holder is not None
     try:
         LOG.info("runtable %s serves %s as %s", __version__, folder, holder)
-        asyncio.run(_serve(folder, holder))
+        asyncio.run(_serve(folder, holder, lock))
         LOG.info("ended")
     except (ServiceError, SchemaError) as error:
         LOG.error("%s", error)
@@ -83,7 +85,7 @@ def _ask_for_handover(folder: Path, holder: Holder) -> None:
         client.close()
 
 
-async def _serve(folder: Path, holder: Holder) -> None:
+async def _serve(folder: Path, holder: Holder, lock: FolderLock) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,9 +96,32 @@ async def _serve(folder: Path, holder: Holder) -> None:
     try:
         await service.start_work()
         await service.start_sources()
-        await service.until(stop)
+        await _until(stop, service.until, lock)
     finally:
         await service.close()
+
+
+async def _until(
+    stop: asyncio.Event, serve: Callable[[asyncio.Event], Awaitable[None]], lock: FolderLock
+) -> None:
+    """Serve until `stop`, or until another daemon has the folder. Raises AlreadyServedError."""
+    keeping = asyncio.create_task(_keep(lock, stop))
+    try:
+        await serve(stop)
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+    if not keeping.cancelled():
+        raise AlreadyServedError(
+            f"daemon.lock was deleted, and the folder is served by {lock.holder()} now"
+        )
+
+
+async def _keep(lock: FolderLock, stop: asyncio.Event) -> None:
+    """End when the lock is lost, and have the service end then."""
+    while await asyncio.to_thread(lock.keep):
+        await asyncio.sleep(KEEP_SECONDS)
+    stop.set()
 
 
 def _stopper(stop: asyncio.Event, number: signal.Signals) -> Callable[[], None]:

@@ -9,6 +9,7 @@ import getpass
 import json
 import os
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,12 +33,16 @@ class Holder:
 
 
 class FolderLock:
-    """The exclusive lock on one database folder; held from `acquire` to `release` or death."""
+    """The exclusive lock on one database folder; held from `acquire` to `release` or death.
+
+    `held` is who holds the folder by it; None before it was taken.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Prepare the lock of `folder`, which must exist; nothing is taken yet."""
         self._path = folder / "daemon.lock"
         self._fd: int | None = None
+        self.held: Holder | None = None
 
     def acquire(self, role: Role, now: float) -> bool:
         """Take the lock for `role` if it is free; `now` (seconds since the epoch) is noted."""
@@ -47,11 +52,42 @@ class FolderLock:
         except BlockingIOError:
             os.close(fd)
             return False
-        holder = Holder(role, socket.gethostname(), os.getpid(), getpass.getuser(), now)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(asdict(holder)).encode(), 0)
+        if not self._is_at_path(fd):
+            os.close(fd)  # it was deleted meanwhile: the lock is on what is there now
+            return False
+        self.held = Holder(role, socket.gethostname(), os.getpid(), getpass.getuser(), now)
         self._fd = fd
+        self._write(json.dumps(asdict(self.held)))
         return True
+
+    def keep(self) -> bool:
+        """See that the file that this holds is the one at its path, as anybody may delete that.
+
+        Then another one is made and taken; False when somebody else was faster.
+        """
+        assert self._fd is not None
+        assert self.held is not None
+        if self._is_at_path(self._fd):
+            return True
+        other = FolderLock(self._path.parent)
+        if not other.acquire(self.held.role, self.held.since):
+            return False
+        os.close(self._fd)
+        self._fd = other._fd
+        return True
+
+    def _write(self, text: str) -> None:
+        assert self._fd is not None
+        os.ftruncate(self._fd, 0)
+        # On a full disk messages name nobody, no more.
+        with suppress(OSError):
+            os.pwrite(self._fd, text.encode(), 0)
+
+    def _is_at_path(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(fd))
+        except FileNotFoundError:
+            return False
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CLOEXEC

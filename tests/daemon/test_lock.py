@@ -40,3 +40,33 @@ def test_a_killed_holder_frees_it_at_once(tmp_path: Path) -> None:
         other.wait()
         assert lock.acquire("daemon", 3.0)
         lock.release()
+
+
+def test_a_deleted_file_is_made_and_held_anew(tmp_path: Path) -> None:
+    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    assert first.acquire("daemon", 1.0)
+    assert first.keep()
+    (tmp_path / "daemon.lock").unlink()
+    assert first.keep()
+    assert not second.acquire("daemon", 2.0)
+    (tmp_path / "daemon.lock").unlink()
+    assert second.acquire("daemon", 3.0)
+    assert not first.keep()
+    first.release()
+    assert second.keep()
+    second.release()
+
+
+def test_of_many_who_race_one_holds_it(tmp_path: Path) -> None:
+    race = HOLD.replace('assert lock.acquire("daemon", 1.0)', "sys.stdin.readline()").replace(
+        'print("held", flush=True)', 'print(lock.acquire("daemon", 1.0), flush=True)'
+    )
+    command = [sys.executable, "-c", race, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    racers = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    assert sorted(racer.stdout.readline() for racer in racers) == ["False\n"] * 3 + ["True\n"]
+    for racer in racers:
+        racer.communicate()
