@@ -16,7 +16,7 @@ from job_helpers import ended, entries, errors, make_job
 from ctxlib import claim, processes
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.journal import JournalWriter
-from ctxlib.telling import EXIT_JOURNAL
+from ctxlib.telling import EXIT_CLOSED, EXIT_JOURNAL
 
 
 class Clock:
@@ -177,6 +177,32 @@ def test_dying_twice_outside_of_any_variable_fails_the_job(supervise):
     end = to_the_end(supervisor, runners)
     assert end["status"] == "failed"
     assert "SIGSEGV" in end["reason"]
+
+
+def test_dying_between_variables_costs_nothing_as_long_as_it_gets_on(supervise):
+    order = plan("a", "b", "c")
+    supervisor, runners = supervise(
+        ([order, started("a"), finished("a")], "kill -SEGV $$"),
+        ([order, started("b"), finished("b")], f"exit {EXIT_CLOSED}"),
+        ([order, started("c"), finished("c")], "exit 7"),
+        ([order], "exit 7"),
+        ([order, END], "exit 0"),
+    )
+    assert to_the_end(supervisor, runners) == {"status": "finished", "reason": ""}
+    assert errors(supervisor.attempt_dir) == {}
+    reasons = [entry.fields["reason"] for entry in entries(supervisor.attempt_dir, "died")]
+    assert reasons[1] == "its files were closed by a variable"
+
+
+def test_beside_threads_of_others_a_variable_is_tried_once_more(supervise, clock):
+    beside = {**started("a"), "threads": 1}
+    supervisor, runners = supervise(
+        ([plan("a", "b"), beside], "exit 7"),
+        ([plan("a", "b"), started("a"), finished("a"), started("b")], "exit 8"),
+        ([plan("a", "b"), END], "exit 0"),
+    )
+    assert to_the_end(supervisor, runners)["status"] == "finished"
+    assert errors(supervisor.attempt_dir) == {"b": "exit: ended by itself with exit code 8"}
 
 
 def test_a_refusal_is_the_end(supervise):

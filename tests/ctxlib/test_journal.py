@@ -80,6 +80,23 @@ def test_a_line_cut_by_a_full_disk_is_taken_back(tmp_path, monkeypatch):
     assert path.read_bytes() == whole
 
 
+def test_a_journal_that_was_closed_is_opened_again(tmp_path):
+    path = tmp_path / "journal.1.jsonl"
+    writer = JournalWriter(path)
+    writer.write("begin")
+    number = os.open(tmp_path, os.O_RDONLY)
+    os.close(number)
+    os.close(number - 1)
+    with (tmp_path / "taken").open("wb") as taken:
+        assert taken.fileno() == number - 1  # it has the journal's number now
+        writer.write("finished")
+    writer.write("end")
+    assert writer.reopened
+    assert (tmp_path / "taken").read_bytes() == b""
+    assert [entry.kind for entry in JournalReader(tmp_path).read()] == ["begin", "finished", "end"]
+    writer.close()
+
+
 def test_non_finite_numbers_are_refused(tmp_path):
     writer = JournalWriter(tmp_path / "journal.1.jsonl")
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -14,6 +14,49 @@ def test_durations_in_words(seconds, words):
     assert output.words_for_seconds(seconds) == words
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "os.closerange(0, 9)",
+        "os.dup2(os.open(os.devnull, os.O_WRONLY), 1)",
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout = object()",
+        "sys.stdout.close()",
+    ],
+)
+def test_whatever_is_done_to_the_output_lines_of_ours_get_through(tmp_path, harm):
+    program = f"""
+import os, sys
+from pathlib import Path
+from ctxlib import output
+assert not output.redirect_again()
+output.redirect(Path({str(tmp_path / "out")!r}))
+assert not output.redirect_again()
+{harm}
+output.say("lost, or not")
+output.redirect_again()
+output.say("mark")
+os._exit(5)
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=60)
+    assert done.returncode == 5
+    assert (tmp_path / "out").read_text().splitlines()[-1].endswith(" mark")
+
+
+def test_a_full_disk_does_not_stop_who_says_something():
+    program = """
+import os
+from pathlib import Path
+from ctxlib import output
+output.redirect(Path("/dev/full"))
+print("held back")
+output.say("mark")
+os._exit(5)
+"""
+    # Without PYTHONUNBUFFERED, for something to be held back.
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, env={}).returncode == 5
+
+
 def test_lines_of_ours_stand_after_what_was_printed_before(tmp_path):
     program = f"""
 import ctypes, os, sys
