@@ -12,10 +12,10 @@ from daemon.by_hand import ByHand
 from daemon.control import Handler, ServiceError
 from daemon.event_operations import EventOperations, our_proposal
 from daemon.job_operations import JobOperations
-from daemon.jobs.job import LOCAL, SEQUENTIAL, Job
+from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Work
 from daemon.jobs.states import TERMINAL
 from daemon.plan import RunPlan
-from daemon.reprocessing import Reprocessing, Wish
+from daemon.reprocessing import Found, Reprocessing, Wish, find_all
 from daemon.setting_operations import SettingOperations
 from daemon.updates import Follower
 
@@ -47,6 +47,7 @@ class Operations:
             "stop": self._jobs.stop,
             "cancel": self._jobs.cancel,
             "fail": self._jobs.fail,
+            "cleanup": self._jobs.cleanup,
             "settings": self._settings.settings,
             "set": self._settings.set,
             "delete": self._settings.delete,
@@ -96,22 +97,29 @@ class Operations:
     ) -> dict[str, Any]:
         """Queue jobs for `runs`; see `Wish`. With `foreground` the caller runs the attempts itself.
 
-        Runs without data are left out and named. They are those of `proposal`, where it is not the
-        database's own; at most `at_once` of the jobs run at once. With `changed`, the answer also
-        has what `plan` gives.
+        Runs without data are left out and named. They are those of `proposal`, or the database's
+        own, with which "all" takes what the table has of others. At most `at_once` of the jobs run
+        at once. With `changed`, the answer also has what `plan` gives.
         """
         wish = await self._wish(runs, match, variables, mock, params, changed)
-        work = Reprocessing(self._service, proposal or our_proposal(self._service))
-        found = await work.find(wish)
-        plans = [RunPlan(run, data, {}) for run, data in found.runs.items()]
-        told: dict[str, Any] = {}
+        works: list[Work] = []
+        told: dict[str, Any] = {"skipped": []}
         if changed:
-            plans, told = await work.plan(wish, found)
-        backend = SEQUENTIAL if foreground else LOCAL
-        works = work.works(wish, plans, backend=backend)
+            told |= {"plan": [], "current": []}
+        for work, found in await self._found(wish, proposal):
+            plans = [RunPlan(run, data, {}) for run, data in found.runs.items()]
+            if changed:
+                plans, more = await work.plan(wish, found)
+                told["plan"] += more["plan"]
+                told["current"] += more["current"]
+            works += work.works(wish, plans, backend=SEQUENTIAL if foreground else LOCAL)
+            told["skipped"] += found.skipped
         made = await self._service.submit(works, at_once=at_once)
         jobs = [{"id": job.id, "run": job.run, "data": job.data} for job in made]
-        return {"jobs": jobs, "skipped": found.skipped, **told}
+        return {"jobs": jobs, **told}
+
+    async def _found(self, wish: Wish, proposal: int | None) -> list[tuple[Reprocessing, Found]]:
+        return await find_all(self._service, our_proposal(self._service), wish, proposal)
 
     async def take_back(self, jobs: list[str], reason: str) -> dict[str, Any]:
         """Cancel those of `jobs` that nobody has begun with: {"canceled": their ids}."""
@@ -133,10 +141,13 @@ class Operations:
     ) -> dict[str, Any]:
         """What `reprocess` would do, without doing it: {"plan", "current", "skipped"}."""
         wish = await self._wish(runs, match, variables, mock, params, changed)
-        work = Reprocessing(self._service, proposal or our_proposal(self._service))
-        found = await work.find(wish)
-        _, told = await work.plan(wish, found)
-        return {**told, "skipped": found.skipped}
+        told: dict[str, Any] = {"plan": [], "current": [], "skipped": []}
+        for work, found in await self._found(wish, proposal):
+            _, more = await work.plan(wish, found)
+            told["plan"] += more["plan"]
+            told["current"] += more["current"]
+            told["skipped"] += found.skipped
+        return told
 
     async def _wish(
         self,

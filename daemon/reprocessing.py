@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ctxlib import parameter
@@ -128,3 +128,27 @@ class Reprocessing:
             each["name"]: Parameter(each["default"]) for each in declared if "default" in each
         }
         return parameter.values(defaults, {**self._service.settings.params, **(wish.params or {})})
+
+
+async def find_all(
+    service: "Service", ours: int, wish: Wish, proposal: int | None
+) -> list[tuple[Reprocessing, Found]]:
+    """Find the runs of a wish, proposal by proposal; without `proposal` those of ours come first.
+
+    All runs are then those of ours on disk, and those of any proposal in the table.
+    """
+    first = Reprocessing(service, proposal or ours)
+    parts = [(first, await first.find(wish))]
+    if proposal is None and wish.runs == "all":
+        others: dict[int, list[int]] = {}
+        for row in await service.table.runs():
+            if row.proposal != ours:
+                others.setdefault(row.proposal, []).append(row.run)
+        for other, runs in sorted(others.items()):
+            work = Reprocessing(service, other)
+            try:
+                found = await work.find(replace(wish, runs=sorted(runs)))
+            except ServiceError as error:
+                found = Found({}, [{"run": run, "reason": str(error)} for run in sorted(runs)])
+            parts.append((work, found))
+    return parts

@@ -85,8 +85,7 @@ async def test_runs_without_data_are_skipped_and_named():
         return [SimpleNamespace(id=f"j{work.run}", run=work.run, data=work.data) for work in works]
 
     async def runs_on_disk(proposal):
-        assert proposal == 1234
-        return {1: "raw", 3: "all"}
+        return {1234: {1: "raw", 3: "all"}, 7: {9: "proc", 10: "raw"}}[proposal]
 
     async def runs():
         return [SimpleNamespace(proposal=1234, run=2), SimpleNamespace(proposal=7, run=9)]
@@ -103,12 +102,16 @@ async def test_runs_without_data_are_skipped_and_named():
     )
     operations = Operations(service)
     answer = await operations.reprocess("all")
-    assert [job["run"] for job in answer["jobs"]] == [1, 3]
+    # Of another proposal, what the table has of it.
+    assert [job["run"] for job in answer["jobs"]] == [1, 3, 9]
     assert answer["skipped"] == [{"run": 2, "reason": "no data in /p"}]
+    other = await operations.reprocess("all", proposal=7)
+    assert [job["run"] for job in other["jobs"]] == [9, 10]
     mocked = await operations.reprocess("all", mock=True)
     assert [(job["run"], job["data"]) for job in mocked["jobs"]] == [
         (1, "all"),
         (2, "all"),
         (3, "all"),
+        (9, "all"),
     ]
     assert mocked["skipped"] == []

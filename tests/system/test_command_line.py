@@ -98,8 +98,8 @@ def test_runs_of_another_proposal_join_the_table(beamtime: Beamtime) -> None:
 def test_watching_shows_one_run_after_the_other(beamtime: Beamtime) -> None:
     done = beamtime.run("reprocess", "all", "--watch", "--match", "number")
     printed = re.findall(r"^computing (\d+)$", done.stdout, re.MULTILINE)
-    assert printed == ["1", "2"]
-    assert done.stdout.endswith("Processed 2 of 2 runs\n")
+    assert printed == ["1", "2", "7"]  # the last one is of the other proposal
+    assert done.stdout.endswith("Processed 3 of 3 runs\n")
     mocked = beamtime.run("reprocess", "50-52", "--mock", "--concurrent-jobs", 1)
     assert mocked.stdout == "Processed 3 of 3 runs\n"
     database = sqlite3.connect(beamtime.folder / "daemon.sqlite")
