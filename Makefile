@@ -10,12 +10,14 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 TEST_TYPES := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls \
     --allow-untyped-decorators --allow-any-generics --no-check-untyped-defs
 
-.PHONY: help demo demo-stop test lint docs bench clean
+.PHONY: help demo demo-stop test kills soak lint docs bench clean
 
 help:
 	@echo "make demo       an example proposal whose runs arrive while the daemon fills their rows"
 	@echo "make demo-stop  end the demo's daemon"
 	@echo "make test       all tests"
+	@echo "make kills      kills before every write of every process, one after the other; 20 minutes"
+	@echo "make soak       random kills while runs arrive, for MINUTES=20"
 	@echo "make lint       style, types, layers, dead code and the documentation"
 	@echo "make docs       the documentation, in docs/_build/html"
 	@echo "make bench      the same work on this project and on its peer, side by side"
@@ -29,6 +31,13 @@ demo-stop: $(INSTALLED)
 
 test: $(INSTALLED) $(PEER) $(CONTEXT)
 	$(BIN)/python -m pytest
+
+kills: $(INSTALLED)
+	$(BIN)/python tests/killpoints.py
+
+MINUTES := 20
+soak: $(INSTALLED)
+	$(BIN)/python tests/soak.py $(MINUTES)
 
 lint: $(INSTALLED) docs
 	$(BIN)/ruff check .

@@ -93,6 +93,12 @@ def exists(attempt_dir: Path) -> bool:
     return (attempt_dir / NAME).exists()
 
 
+def remove_leftovers(attempt_dir: Path) -> None:
+    """Remove claims that were never published, as their writers were killed; none may be left."""
+    for leftover in attempt_dir.glob(f".{NAME}.*"):
+        leftover.unlink(missing_ok=True)
+
+
 def _publish(path: Path, content: bytes) -> bool:
     """Make the file `path` unless there is one; it is never there without its content."""
     new = path.with_name(f".{path.name}.{processes.host()}.{os.getpid()}.{secrets.token_hex(4)}")

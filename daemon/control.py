@@ -65,7 +65,9 @@ class Endpoint:
 
     def publish(self, folder: Path, mode: int) -> None:
         """Write the file with permissions `mode`, never readable for more people on the way."""
-        temporary = folder / f".control.{self.pid}.json"
+        # One name for all, so that what a killed one left goes with the next; who publishes holds
+        # the folder's lock.
+        temporary = folder / ".control.new.json"
         temporary.unlink(missing_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "w") as file:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ctxlib import claim
 from ctxlib.job_folder import FRAGMENTS, REQUEST, attempts
 
 BEFORE = "before"
@@ -71,11 +72,15 @@ def remove_attempt(attempt: Path) -> None:
 
 
 def drop_fragments(job: Path) -> None:
-    """Remove the fragments of all attempts, when the run file has what was in them."""
+    """Remove the fragments of all attempts, when the run file has what was in them.
+
+    With them goes the claim that a killed process had not yet published.
+    """
     for attempt in attempts(job):
         fragments = attempt / FRAGMENTS
         if fragments.exists():
             shutil.rmtree(fragments)
+        claim.remove_leftovers(attempt)
 
 
 def sources_signature(folder: Path) -> tuple[tuple[str, int, int], ...]:

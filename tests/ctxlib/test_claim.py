@@ -44,3 +44,10 @@ def test_of_many_one_claims(tmp_path):
         thread.join()
     assert len([one for one in made if one is not None]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["claim"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_the_claim_stays(tmp_path):
+    assert claim.make(tmp_path, "fork")
+    (tmp_path / ".claim.somewhere.7.0a0b0c0d").write_text("")
+    claim.remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["claim"]
