@@ -237,7 +237,8 @@ EVERYONE = sorted([*ERRORS, *VALUES, *ARRAYS, "interactive"])
 @pytest.fixture(scope="module")
 def witness(tmp_path_factory: pytest.TempPathFactory, example_proposal: Path) -> Iterator[Witness]:
     beamtime = Beamtime(tmp_path_factory.mktemp("misbehaving"), example_proposal)
-    with marked(beamtime) as witness:
+    with marked(beamtime) as witness, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BROWSER_PATH", str(beamtime.path / "no-browser"))
         beamtime.init(CONTEXT, noncluster_mem="1G", stop_grace=0, local_jobs=2)
         witness.served()
         yield witness
@@ -276,7 +277,7 @@ def check(witness: Witness, run: int, variable: str) -> None:
 def leftovers(witness: Witness) -> list[str]:
     """What jobs have left running: also what hides its environment and its session."""
     sleeping = [p for p in Path("/proc").iterdir() if p.name.isdecimal() and _sleeps(p)]
-    known = ("daemon", "ctxlib.forkserver", "chromium", "choreographer")
+    known = ("daemon", "ctxlib.forkserver")
     others = [line for line in witness.processes().values() if not any(k in line for k in known)]
     return [*map(str, sleeping), *others]
 
@@ -318,6 +319,8 @@ def test_each_alone_and_whoever_comes_next(witness: Witness) -> None:
     wait_until(lambda: not leftovers(witness))
     assert witness.done_twice(process_and_wait(witness, 99)) == []
     assert witness.beamtime.value(99, "last") == 2
+    wait_until(lambda: "there is no browser" in witness.beamtime.log())
+    assert witness.beamtime.log().count("there is no browser") == 1
     # All that time it was one fork server and one daemon.
     servers = {witness.journal(job, "claimed")[0].fields["pid"] for job in jobs.values()}
     assert len(servers) == 1
