@@ -1,7 +1,9 @@
 """What operators can ask of a service about single jobs: look at one, end it, run it again."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from daemon.backends.local import request_stop, revoke
 from daemon.control import ServiceError
 from daemon.jobs.changes import UnknownJob
 from daemon.jobs.folder import attempt_folder, process_log, read_request
+from daemon.jobs.housekeeping import counted
 from daemon.jobs.job import Job
 from daemon.jobs.records import AmbiguousJob
 from daemon.jobs.states import ACTIVE, TERMINAL, Refused, State
@@ -17,6 +20,7 @@ from daemon.jobs.variables import variables
 if TYPE_CHECKING:
     from daemon.service import Service
 
+LOG = logging.getLogger("runtable")
 HANDOVER_LOOK_SECONDS = 0.05
 """How often to look whether an attempt that is being handed over has its folder."""
 
@@ -117,6 +121,17 @@ class JobOperations:
             return await self._carry_out(before, job, reason)
 
         return await self._each(jobs, act)
+
+    async def cleanup(self, by: str, dry_run: bool = False) -> dict[str, Any]:
+        """Remove what nothing needs: {"found": [{"kind", "name", "why", "kept"}]}.
+
+        With `dry_run` nothing is removed. `kept` says why something stays.
+        """
+        keep = self._service.housekeeping
+        found = await keep.what_is_wrong(dry_run=dry_run) + await keep.by_age(dry_run=dry_run)
+        if found and not dry_run:
+            LOG.info("cleaned up by %s: %s", by, counted(found))
+        return {"found": [asdict(waste) for waste in found]}
 
     async def _each(self, jobs: list[str], act: Callable[[str], Awaitable[Job]]) -> dict[str, Any]:
         """Do `act` to each of `jobs`: {"jobs": as they are now, "refused": [{"id", "reason"}]}."""

@@ -26,6 +26,7 @@ from daemon.events.filesystem import existing_runs
 from daemon.events.filesystem_source import FilesystemSource
 from daemon.events.inbox import Inbox
 from daemon.filesystem import is_network
+from daemon.jobs.housekeeping import Housekeeping
 from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Selection, Work
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
@@ -93,6 +94,14 @@ class Service:
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, log=LOG)
         self.records = Records(self.database)
+        self.housekeeping = Housekeeping(
+            self.folder,
+            self.database,
+            library=lambda: self.library,
+            keep_days=lambda: self.settings.keep_jobs_days,
+            now=self.now,
+            log=LOG,
+        )
         self.origins = Origins(self.database, self.folder / "jobs")
         self.processing = Processing(
             self.folder, self.table, self.origins, settings=lambda: self.settings, log=LOG
@@ -148,6 +157,7 @@ class Service:
         self._tasks += [
             asyncio.create_task(self.context.watch()),
             asyncio.create_task(self._watch_runs()),
+            asyncio.create_task(self.housekeeping.run()),
         ]
 
     async def _watch_runs(self) -> None:

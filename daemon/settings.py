@@ -170,6 +170,9 @@ class Settings(BaseModel):
     stop_grace: int = Field(
         10, ge=0, le=3600, description="seconds that local jobs get when the daemon stops"
     )
+    keep_jobs_days: int = Field(
+        14, ge=1, le=3650, description="days that folders and records of ended jobs are kept"
+    )
     supervisor_host: HostName = Field(
         "127.0.0.1", description="address on which supervisorctl is answered"
     )

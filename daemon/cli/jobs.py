@@ -14,6 +14,7 @@ COMMANDS = {
     "cancel": ("jobs_act", "cancel"),
     "requeue": ("jobs_act", "requeue"),
     "fail": ("jobs_act", "fail"),
+    "cleanup": ("jobs_cleanup", "command"),
 }
 """Where each command is: a module of this package, imported when it is named, and its object."""
 

@@ -3,7 +3,9 @@
 import getpass
 import re
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,27 @@ def test_without_a_daemon(beamtime: Beamtime) -> None:
     assert "No daemon runs" in stopped.stderr
     assert state(place, first) == "stop_requested"
     wait_until(lambda: not grandchildren(place))
+
+    # A row that cannot be read is listed, and cleaned up on demand, as what belongs to no job is.
+    with closing(sqlite3.connect(place.folder / "daemon.sqlite")) as database:
+        database.execute(
+            """INSERT INTO jobs (id, proposal, run, data, match, cluster, mock, backend, inputs,
+               source, live, state, created, started) VALUES ('odd', 1234, 7, 'raw', '[oops', 0, 0,
+               'local', '[]', 'x', 0, 'finished', 'noon', x'ff')"""
+        )
+        database.commit()
+    (place.folder / "jobs/stray").mkdir()
+    assert "the row of job odd cannot be read" in run("jobs").stdout
+    assert "the row of job odd cannot be read" in run("jobs", "show", "odd").stdout
+    told = words(run("jobs", "cleanup", "--dry-run").stdout)
+    assert "\nfolder stray it belongs to no job\n" in told
+    assert "\n2 things would be removed\n" in told
+    assert (place.folder / "jobs/stray").exists()
+    assert run("jobs", "cleanup").stdout.endswith("2 things removed\n")
+    assert run("jobs", "cleanup").stdout == "There is nothing to remove.\n"
+    assert not (place.folder / "jobs/stray").exists()
+    assert len(place.jobs()) == 2
+
     place.listen()
     wait_until(lambda: state(place, first) == "stopped")
     assert state(place, second) == "canceled"
