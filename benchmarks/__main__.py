@@ -17,6 +17,7 @@ MODULES = {
     "reading": "a long table from Python",
     "definitions": "context files and `import ctxlib`",
     "startup": "--help",
+    "queue": "a long queue",
     "idle": "a daemon with nothing to do",
     "interpreters": "interpreters started",
     "memory": "memory of a job",

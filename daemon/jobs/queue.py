@@ -24,7 +24,7 @@ from daemon.jobs.job import (
     job_of,
     work_of,
 )
-from daemon.jobs.states import TERMINAL, State, Who
+from daemon.jobs.states import ACTIVE, TERMINAL, State, Who
 from daemon.jobs.views import listed
 
 T = TypeVar("T")
@@ -56,14 +56,16 @@ class Queue(Acts):
         For that each comes after the one that is so many places before it.
         """
         now = self._now()
-        ids = [self._new_id(now) for _ in works]
-        pairs = list(zip(works, ids, strict=True))
-        if at_once is not None:
-            later = zip(pairs[at_once:], ids, strict=False)
-            pairs[at_once:] = [(replace(work, after=before), id_) for (work, id_), before in later]
-        return await self._db.write(
-            lambda connection: [changes.insert(connection, work, id_, now) for work, id_ in pairs]
-        )
+
+        def create(connection: sqlite3.Connection) -> list[Job]:
+            made: list[Job] = []
+            for place, work in enumerate(works):
+                if at_once is not None and place >= at_once:
+                    work = replace(work, after=made[place - at_once].id)
+                made.append(changes.insert(connection, work, self._unused_id(connection), now))
+            return made
+
+        return await self._db.write(create)
 
     async def take(self, stored: StoredEvent) -> Job:
         """Make a job of an event, or let the queued one for the same run and data absorb it.
@@ -75,7 +77,6 @@ class Queue(Acts):
         work = Work(
             proposal=event.proposal, run=event.run, data=event.data, source=event.source, live=True
         )
-        job_id = self._new_id(now)
 
         def take(connection: sqlite3.Connection) -> Job:
             taken_by = job_of_event(connection, stored.id)
@@ -83,7 +84,7 @@ class Queue(Acts):
                 return job_of(changes.row_of(connection, taken_by))
             job = choice.absorbing(connection, work)
             if job is None:
-                job = changes.insert(connection, work, job_id, now)
+                job = changes.insert(connection, work, self._unused_id(connection), now)
             else:
                 connection.execute("UPDATE jobs SET live = 1 WHERE id = ?", (job.id,))
                 job = replace(job, live=True)
@@ -92,6 +93,13 @@ class Queue(Acts):
             return job
 
         return await self._db.write(take)
+
+    def _unused_id(self, connection: sqlite3.Connection) -> str:
+        """A new id: of thousands that are made in the same second some are the same."""
+        while True:
+            new = self._new_id(self._now())
+            if connection.execute("SELECT 1 FROM jobs WHERE id = ?", (new,)).fetchone() is None:
+                return new
 
     async def adopt(self, work: Work, job_id: str, why: str) -> Job:
         """Enter a job that has run elsewhere, as its first attempt at work.
@@ -181,18 +189,21 @@ class Queue(Acts):
     async def hold_back(self, why: str) -> list[Job]:
         """Everything queued waits for `why`; the live jobs for which that is news."""
         find = "SELECT * FROM jobs WHERE state = 'queued' AND live = 1 AND waiting_reason != ?"
-        change = "UPDATE jobs SET waiting_reason = ? WHERE state = 'queued'"
+        change = "UPDATE jobs SET waiting_reason = ? WHERE state = 'queued' AND waiting_reason != ?"
 
         def hold_back(connection: sqlite3.Connection) -> list[sqlite3.Row]:
             rows = connection.execute(find, (why,)).fetchall()
-            connection.execute(change, (why,))
+            connection.execute(change, (why, why))
             return rows
 
         return self._readable(await self._db.write(hold_back))
 
     async def cancel_unreadable(self) -> None:
-        """Take unfinished jobs whose rows make no sense out of the way of the others."""
-        now, query = self._now(), f"SELECT * FROM jobs WHERE state IN {changes.UNFINISHED}"
+        """Take jobs under way whose rows make no sense out of the way of the others.
+
+        A queued one is found when it is its turn.
+        """
+        now, query = self._now(), f"SELECT * FROM jobs WHERE state IN {listed(ACTIVE)}"
 
         def cancel(connection: sqlite3.Connection) -> None:
             for row in connection.execute(query).fetchall():

@@ -23,7 +23,8 @@ class Views:
 
     async def next_due(self) -> float | None:
         """The earliest time at which a queued job may start, by its own pause; None: no jobs."""
-        query = "SELECT min(not_before) AS due FROM jobs WHERE state = 'queued'"
+        # Left to itself SQLite takes the index of all states, and reads the whole queue.
+        query = "SELECT min(not_before) AS due FROM jobs INDEXED BY due_jobs WHERE state = 'queued'"
         (row,) = await self._rows(query)
         return None if row["due"] is None else float(row["due"])
 

@@ -433,3 +433,23 @@ def test_whatever_comes_each_event_is_followed_by_a_whole_run(tmp_path_factory, 
             await database.close()
 
     asyncio.run(play())
+
+
+async def test_ids_that_were_given_out_are_not_given_again(db, clock, inbox):
+    ids = iter(["j1", "j1", "j2", "j2", "j1", "j3"])
+    queue = Queue(db, log=LOG, now=clock, new_id=lambda now: next(ids))
+    first, second = await queue.create([work(1), work(2)])
+    (third,) = await arrive(inbox, queue, make_event(3))
+    assert [first.id, second.id, third.id] == ["j1", "j2", "j3"]
+    assert [(await queue.get(f"j{n}")).run for n in (1, 2, 3)] == [1, 2, 3]
+
+
+async def test_what_is_asked_often_reads_no_long_queue(db, queue):
+    await queue.create([work(run) for run in range(10)])
+    asked = []
+    await db.read(lambda connection: connection.set_trace_callback(asked.append))
+    await queue.next_due()
+    await db.read(lambda connection: connection.set_trace_callback(None))
+    (query,) = [text for text in asked if text.startswith("SELECT")]
+    ((*_, plan),) = await db.read(lambda c: c.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
+    assert plan == "SEARCH jobs USING INDEX due_jobs"

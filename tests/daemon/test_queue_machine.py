@@ -331,6 +331,8 @@ class QueueMachine(RuleBasedStateMachine):
                 assert row["attempt"] == attempt
                 state = became
             assert (job.state, job.attempt) == (state, attempt)
+            assert (job.ended is not None) is (state in TERMINAL)
+            assert state in TERMINAL or job.combined == PENDING
 
     @invariant()
     def what_has_ended_stays_so(self):
