@@ -84,7 +84,8 @@ class ByHand:
             if began is not None:
                 run = (fragment.proposal, fragment.run)
                 await service.table.ensure_run(*run, began, service.now())
-            jobs.append(job)
+            if job is not None:
+                jobs.append(job)
         await self._until_taken(jobs)
         return jobs, left
 

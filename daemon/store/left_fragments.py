@@ -59,10 +59,11 @@ def left_fragments(folder: Path) -> list[LeftFragment]:
     return sorted(found, key=lambda left: (left.time, left.path.name))
 
 
-async def take_in(folder: Path, left: LeftFragment) -> tuple[str, float | None]:
+async def take_in(folder: Path, left: LeftFragment) -> tuple[str | None, float | None]:
     """Hand in what was left; the id of its job, and when the run began (None: not known).
 
-    The file is gone then. Raises NotTakenError.
+    There is no job where all that it says is when the run began. The file is gone then. Raises
+    NotTakenError.
     """
     worker = Worker(__name__, idle_seconds=0)
     request = {
@@ -80,7 +81,7 @@ async def take_in(folder: Path, left: LeftFragment) -> tuple[str, float | None]:
         await worker.close()
     if "error" in answer:
         raise NotTakenError(answer["error"])
-    return left.job_id, answer["start_time"]
+    return left.job_id if answer["names"] else None, answer["start_time"]
 
 
 def _handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,19 +104,17 @@ def _handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
             for name in names:
                 _write(journal, file, name)
 
-        if not (folder / "jobs" / request["id"]).exists():
+        if names and not (folder / "jobs" / request["id"]).exists():
             hand_in(
                 folder, {**job, "data": "all", "variables": names, "provenance": provenance}, write
             )
     path.unlink()
-    return {"start_time": None if began is None else float(began)}
+    return {"names": names, "start_time": None if began is None else float(began)}
 
 
 def _check(folder: Path, names: list[str]) -> None:
     from ctxlib.table_file import TableFile
 
-    if not names:
-        raise ValueError("there is no result in it")
     columns = TableFile(folder / "runs.sqlite").columns()
     for name in names:
         if trouble := trouble_with(name):

@@ -4,7 +4,6 @@ The names, options and exit codes are those that DAMNIT's users know.
 """
 
 import getpass
-import json
 import re
 import shutil
 import socket
@@ -25,7 +24,6 @@ from ctxlib import RunTable
 pytestmark = pytest.mark.system
 
 CONTEXT = """
-import time
 from damnit_ctx import Variable
 
 
@@ -38,6 +36,19 @@ def number(run, run_number: "meta#run_number", proposal: "meta#proposal"):
 @Variable(title="Root")
 def root(run, path: "meta#proposal_path"):
     return str(path)
+"""
+
+
+GATED = """
+import time
+from damnit_ctx import Variable
+
+
+@Variable(title="Gated")
+def gated(run, path: "meta#proposal_path"):
+    while not (path / "open").exists():
+        time.sleep(0.01)
+    return "open"
 """
 
 
@@ -68,7 +79,7 @@ def test_typed_runs_are_processed_without_a_daemon(beamtime: Beamtime) -> None:
     assert beamtime.run("listen", "--test", "--daemonize", check=False).returncode == 2
 
 
-def test_each_row_has_an_id_of_its_own_to_a_copy(beamtime: Beamtime, tmp_path: Path) -> None:
+def test_a_copy_gets_an_id_of_its_own(beamtime: Beamtime, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(beamtime.folder, copy)
     said = beamtime.run("new-id", copy).stdout
@@ -148,6 +159,9 @@ def test_fragments_that_damnit_left_are_taken_in(beamtime: Beamtime) -> None:
     [left] = extracted.glob("*.ready.h5")
     stranger = left.with_name("p77_r1.abc.ready.h5")
     shutil.copy(left, stranger)
+    empty = left.with_name("p1234_r70.abc.ready.h5")
+    with h5py.File(empty, "w") as file:
+        file[".reduced/start_time"] = 1.7e9
     broken = left.with_name("p1234_r2.abc.ready.h5")
     broken.write_bytes(left.read_bytes()[:1000])
     beamtime.listen()
@@ -163,6 +177,7 @@ def test_fragments_that_damnit_left_are_taken_in(beamtime: Beamtime) -> None:
     assert "too narrow" in beamtime.attributes(1, "bad")
     found = beamtime.rows("SELECT DISTINCT provenance FROM run_variables WHERE name = 'line'")
     assert found == [("notebook",)]
+    assert beamtime.rows("SELECT start_time FROM run_info WHERE run = 70") == [(1.7e9,)]
     for path in (stranger, broken):
         path.unlink()
 
@@ -179,8 +194,11 @@ def test_the_log_of_a_run_has_a_header_and_times(beamtime: Beamtime) -> None:
 
 
 def test_the_row_is_there_before_the_processing(beamtime: Beamtime) -> None:
-    beamtime.write_context("import time; time.sleep(1)\n" + CONTEXT)
-    beamtime.run("notify", "--run", 99, "--data", "raw")
-    wait_until(lambda: beamtime.rows("SELECT 1 FROM run_info WHERE run = 99"))
-    assert beamtime.value(99, "number") is None
-    assert json.loads(beamtime.attributes(1, "number") or "{}") == {}
+    beamtime.write_context(GATED)
+    beamtime.arrive(60)
+    beamtime.run("notify", "--run", 60, "--data", "raw")
+    wait_until(lambda: beamtime.rows("SELECT start_time FROM run_info WHERE run = 60"))
+    assert beamtime.value(60, "gated") is None
+    (beamtime.path / "open").touch()
+    wait_until(lambda: beamtime.value(60, "gated"))
+    assert beamtime.run_file(60).exists()
