@@ -89,10 +89,17 @@ def _back_up(path: Path, target: Path) -> Path:
 def _copy(path: Path, target: Path) -> None:
     # By SQLite: to open and close the file oneself would drop the locks that this process has.
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True)) as source, closing(sqlite3.connect(target)) as new:
-        source.backup(new)
+    with closing(sqlite3.connect(uri, uri=True)) as source:
+        copy(source, target)
     shutil.copymode(path, target)
     sync(target)
+
+
+def copy(source: sqlite3.Connection, target: Path) -> None:
+    """Copy an open database to a new file, without a journal that a kill would leave beside it."""
+    with closing(sqlite3.connect(target)) as new:
+        new.execute("PRAGMA journal_mode = OFF")
+        source.backup(new)
 
 
 def sync(path: Path) -> None:

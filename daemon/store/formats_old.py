@@ -16,7 +16,7 @@ from pathlib import Path
 from ctxlib.publish import temporary_name
 from daemon.database import run_script
 from daemon.store import rows, schema
-from daemon.store.formats import sync
+from daemon.store.formats import copy, sync
 from daemon.store.formats_files import (
     DAMAGES,
     FilePlan,
@@ -86,11 +86,19 @@ def migrate(folder: Path, kind: str, *, dry_run: bool) -> Plan:
             _fill(new, old, plan)
             if not dry_run:
                 work = folder / _WORK
-                shutil.rmtree(work, ignore_errors=True)
-                work.mkdir()
-                _write_new(new, plan, work)
-                _switch(plan, work, old)
+                _clear(work)  # of what was killed
+                try:
+                    work.mkdir()
+                    _write_new(new, plan, work)
+                    _switch(plan, work, old)
+                finally:
+                    _clear(work)
     return plan
+
+
+def _clear(work: Path) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    work.with_name(_NEW_TABLE).unlink(missing_ok=True)
 
 
 def _look_at_files(plan: Plan) -> None:
@@ -254,9 +262,7 @@ def _write_new(new: sqlite3.Connection, plan: Plan, work: Path) -> None:
         else:
             shutil.copystat(file.path, target)
     table = plan.folder / _NEW_TABLE
-    table.unlink(missing_ok=True)
-    with closing(sqlite3.connect(table)) as written:
-        new.backup(written)
+    copy(new, table)
     shutil.copymode(plan.folder / _TABLE, table)
     sync(table)
     sync(work)

@@ -139,7 +139,7 @@ def problems(connection: sqlite3.Connection, *, oldest: int = FORMAT) -> list[st
     if not tables:
         return []
     if old := unnumbered_format(connection):
-        return [f"it has the old format {old}: `runtable migrate {old} DIR` converts it"]
+        return [f"it is older than format 1: `runtable migrate {old} DIR` converts it"]
     found = format_version(connection) if "metameta" in tables else None
     needed = _needed(FORMAT if found is None else found)
     if missing := [name for name in needed if name not in tables]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ctxlib import files, summaries
 from ctxlib.job_folder import FRAGMENTS
-from ctxlib.publish import temporary_name
+from ctxlib.publish import remove_leftovers, temporary_name
 from ctxlib.recorder import save_result
 from ctxlib.runfile import RunFile
 from ctxlib.summary import Summary
@@ -185,6 +185,7 @@ class FolderStorage(StorageBackend):
 
         async def save() -> None:
             path.parent.mkdir(exist_ok=True)
+            remove_leftovers(path)
             temporary = temporary_name(path)
             try:
                 temporary.write_text(text)

@@ -1,5 +1,7 @@
 """One contract over every StorageBackend, and what the one over a folder promises beyond it."""
 
+import itertools
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from kill_steps import killed_at
 from peer import ask, needs_peer
 
 from ctxlib import Cell, RunTable
@@ -366,3 +369,45 @@ def test_four_processes_append_without_loss_and_a_killed_one_loses_nothing_it_wa
     assert [p.name for p in folder.rglob("*") if p.name.startswith(".")] == []
     with h5py.File(folder / "extracted_data/p1234_r1.h5") as file:
         assert ".errors" in file
+
+
+def test_killed_at_any_step_of_saving_it_keeps_what_was_saved_before(folder):
+    with FolderStorage(folder) as storage:
+        storage.save_result(RUN, StoredResult("kept", Cell(np.arange(60.0), summary="mean")))
+        storage.save_result(RUN, StoredResult("changed", np.zeros(60)))
+        storage.save_report(RUN, {"old": 1})
+    old, new = folder.with_name("old"), folder.with_name("new")
+    folder.rename(old)
+
+    def save():
+        with FolderStorage(folder) as storage:
+            storage.save_result(RUN, StoredResult("changed", np.ones(60)))
+            storage.save_summary(RUN, "kept", Summary(7.0))
+            storage.save_report(RUN, {"new": 1})
+
+    seen = set()
+    for number in itertools.count(1, 5):
+        shutil.copytree(old, folder)
+        killed = killed_at(number, save)
+        with FolderStorage(folder) as storage:
+            results, shown = storage.load_results(RUN), storage.load_summaries(RUN)
+            report = storage.load_report(RUN)
+            assert same(results["kept"].data, np.arange(60.0))
+            state = (results["changed"].data[0], shown["kept"].value, *report)
+            assert same(results["changed"].data, np.full(60, state[0]))
+            assert storage.load_run_metadata(RUN).comment == "good"
+        seen.add(state)
+        save()
+        assert RunTable(folder)[1, "kept"].summary() == 7.0
+        folder.rename(new)
+        assert [str(path) for path in new.rglob("*") if path.name.startswith(".")] == []
+        shutil.rmtree(new)
+        if not killed:
+            break
+    assert seen == {
+        (0.0, 29.5, "old"),
+        (1.0, 29.5, "old"),
+        (1.0, 7.0, "old"),
+        (1.0, 7.0, "new"),
+    }
+    assert number > 40
