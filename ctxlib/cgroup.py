@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from ctxlib import processes
 
 _PREFIX = "runtable-"
 
@@ -29,12 +32,12 @@ class MemoryGroup:
     ) -> MemoryGroup | None:
         """A group for an attempt, bounded to `limit` bytes (None: not); None if there can be none.
 
-        `root` is where /proc and /sys are.
+        It is this process's, which watches the attempt. `root` is where /proc and /sys are.
         """
         place = _place(root)
         if place is None:
             return None
-        group = cls(place.path / _name(attempt_dir), place.version)
+        group = cls(place.path / _name(attempt_dir, os.getpid()), place.version)
         try:
             group.path.mkdir(exist_ok=True)
             group._bound(limit)
@@ -107,24 +110,28 @@ def remove(path: Path) -> None:
         path.rmdir()
 
 
-def of_attempt(attempt_dir: Path, root: Path = Path("/")) -> MemoryGroup | None:
-    """The group that an attempt has, or would have, if it is run where this process is."""
+def of_attempt(attempt_dir: Path, watcher: int, root: Path = Path("/")) -> MemoryGroup | None:
+    """The group that process `watcher` has made for an attempt, if it could make one."""
     place = _place(root)
-    return None if place is None else MemoryGroup(place.path / _name(attempt_dir), place.version)
+    if place is None:
+        return None
+    return MemoryGroup(place.path / _name(attempt_dir, watcher), place.version)
 
 
 def sweep(root: Path = Path("/")) -> None:
-    """Remove the empty groups that those left behind who were killed."""
+    """Remove the groups of watchers that were killed, as far as they are empty."""
     place = _place(root)
     if place is not None:
         for path in place.path.glob(_PREFIX + "*"):
-            remove(path)
+            watcher = path.name.removeprefix(_PREFIX).partition("-")[0]
+            if processes.read(int(watcher)) is None:
+                remove(path)
 
 
-def _name(attempt_dir: Path) -> str:
+def _name(attempt_dir: Path, watcher: int) -> str:
     # Jobs of two databases can have the same name.
     where = hashlib.sha256(str(attempt_dir).encode()).hexdigest()[:12]
-    return f"{_PREFIX}{attempt_dir.parent.name[:80]}-{attempt_dir.name}-{where}"
+    return f"{_PREFIX}{watcher}-{attempt_dir.parent.name[:80]}-{attempt_dir.name}-{where}"
 
 
 def _place(root: Path) -> MemoryGroup | None:

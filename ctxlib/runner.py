@@ -85,7 +85,7 @@ def enter(parent: int, attempt_dir: Path) -> None:
         os.setsid()
     processes.die_with_parent(parent)
     processes.adopt_orphans()
-    group = cgroup.of_attempt(attempt_dir)
+    group = cgroup.of_attempt(attempt_dir, parent)
     if group is not None:
         # Nobody may have been able to make one.
         with contextlib.suppress(OSError):

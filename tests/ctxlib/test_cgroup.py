@@ -1,5 +1,6 @@
 """Control groups: those of this machine where it lets us, and version 2 laid out in a folder."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def run_in(attempt_dir, program):
 import os, sys
 from pathlib import Path
 from ctxlib import cgroup
-cgroup.of_attempt(Path({str(attempt_dir)!r})).enter()
+cgroup.of_attempt(Path({str(attempt_dir)!r}), os.getppid()).enter()
 {program}
 """
     return subprocess.Popen(
@@ -79,14 +80,20 @@ def test_the_kernel_stops_what_fills_it(group, tmp_path):
 
 
 def test_groups_that_were_left_behind_are_swept_up(group, tmp_path):
-    left = MemoryGroup.make(tmp_path / "jobs" / "j2" / "1", None)
-    assert left.path.exists()
+    program = "from ctxlib.cgroup import MemoryGroup, Path\n"
+    program += f"print(MemoryGroup.make(Path({str(tmp_path)!r}), None).path)"
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    left = Path(done.stdout.strip())
+    assert left.exists()
+    empty = MemoryGroup.make(tmp_path / "jobs" / "j2" / "1", None)
     with run_in(tmp_path / "jobs" / "j1" / "1", "os.write(1, b'r'); sys.stdin.read()") as process:
         assert process.stdout.read(1) == b"r"
         cgroup.sweep()
-        assert not left.path.exists()
+        assert not left.exists()
+        assert empty.path.exists()
         assert group.path.exists()
         process.communicate()
+    empty.remove()
 
 
 def lay_out(root, cgroup_lines, mountinfo, files):
@@ -121,7 +128,7 @@ def two(tmp_path):
 
 def test_version_2_makes_groups_beside_its_own(two):
     made = MemoryGroup.make(ATTEMPT, 100 * MB, two)
-    assert made == cgroup.of_attempt(ATTEMPT, two)
+    assert made == cgroup.of_attempt(ATTEMPT, os.getpid(), two)
     assert made.path.parent == two / SCOPE
     assert (made.path / "memory.max").read_text() == str(100 * MB)
     assert (made.path / "memory.swap.max").read_text() == "0"
@@ -141,7 +148,7 @@ def test_version_2_tells_what_is_used_and_who_was_killed(two):
 
 def test_two_attempts_have_two_groups(two):
     paths = [ATTEMPT, Path("/data/jobs/j1/2"), Path("/data/jobs/j2/1"), Path("/other/jobs/j1/1")]
-    assert len({cgroup.of_attempt(path, two).path for path in paths}) == 4
+    assert len({cgroup.of_attempt(path, 7, two).path for path in paths}) == 4
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ctxlib import cgroup, processes
 os.setsid()
 processes.adopt_orphans()
 if {grouped}:
-    cgroup.of_attempt(Path({attempt!r})).enter()
+    cgroup.of_attempt(Path({attempt!r}), os.getppid()).enter()
 hold = "x = b'x' * ({left} << 20); print(1, flush=True); import time; time.sleep(1000)"
 child = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE)
 child.stdout.readline()

@@ -69,11 +69,11 @@ def leaves_grandchildren(run):
 def array_far_too_big(run):
     return np.ones(200 << 27)
 
-@Variable()
-def fills_memory_in_one_array(run):
-    return float(np.ones(190 << 20).sum())
-
 @Variable(memory="300M")
+def fills_memory_in_one_array(run):
+    return float(np.ones(60 << 20).sum())
+
+@Variable()
 def fills_memory_slowly(run):
     hoard = []
     while True:
@@ -207,8 +207,8 @@ ERRORS = {
     "endless": "Timeout: killed: took longer than its timeout of 300 ms",
     "ignores_sigterm": "Timeout: killed: took longer than its timeout of 300 ms",
     "array_far_too_big": "MemoryError: Unable to allocate 200. GiB for an array",
-    "fills_memory_in_one_array": f"{TOO_MUCH} 1 GB",
-    "fills_memory_slowly": f"{TOO_MUCH} 300 MB",
+    "fills_memory_in_one_array": f"{TOO_MUCH} 300 MB",
+    "fills_memory_slowly": f"{TOO_MUCH} 1 GB",
     "fills_memory_in_children": f"{TOO_MUCH} 300 MB",
     "unsavable": UNSAVABLE,
     "no_preview": f"UnsavableError: {PREVIEW} is a object: give numbers in an array",
