@@ -61,6 +61,8 @@ def probe_installed(wheel: Path, environment: Path) -> tuple[Path, list[str]]:
     probe = subprocess.run(
         [python, "-c", PROBE], cwd=environment, capture_output=True, text=True, check=True
     )
+    commands = {path.name for path in (environment / "bin").iterdir()}
+    assert {"runtable", "damnit", "amore-proto"} <= commands
     package, *found = probe.stdout.splitlines()
     return Path(package), found
 
