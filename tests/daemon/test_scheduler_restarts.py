@@ -177,3 +177,23 @@ async def test_a_job_that_cannot_be_taken_up_again_fails_alone(bench, caplog):
     assert (await bench.settled(bad)).reason.startswith("it cannot be taken up again")
     whole(bench.manager.submitted[1])
     assert (await bench.settled(good)).state is State.FINISHED
+
+
+async def test_what_operators_have_ended_is_ended_by_the_next_daemon(bench):
+    """The one that they asked was killed between the act and the end of the processes."""
+    await bench.start()
+    stopped, failed = [await bench.submit(run) for run in (1, 2)]
+    for job_id in (stopped, failed):
+        await bench.in_state(job_id, State.RUNNING)
+    attempts = {attempt.job: attempt for attempt in bench.manager.submitted}
+    await bench.scheduler.stop()
+    await bench.queue.stop(stopped, by="alice@host", why="the beam is off")
+    await bench.queue.fail(failed, by="alice@host", why="it never ends")
+    await bench.again()
+    assert bench.manager.cancelled == {
+        str(attempts[stopped].folder): "the beam is off",
+        str(attempts[failed].folder): "it never ends",
+    }
+    attempts[stopped].end("stopped", "the beam is off")
+    assert (await bench.settled(stopped)).state is State.STOPPED
+    assert (await bench.settled(failed)).reason == "it never ends"
