@@ -36,7 +36,7 @@ def command(which: tuple[str, ...], dry_run: bool) -> None:
 
     try:
         _migrate(folder, kind, dry_run=dry_run)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise click.ClickException(
             f"{folder / DATABASE} was not converted, and is as it was: {error}"
         ) from error

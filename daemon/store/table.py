@@ -41,7 +41,13 @@ class RunsTable:
 
         Raises SchemaError when it cannot be used.
         """
-        await self._database.open()
+        try:
+            await self._database.open()
+        except sqlite3.OperationalError as error:
+            raise SchemaError(
+                f"{self.path} could not be opened to write, and is as it was: {error}. Is its disk "
+                f"full?"
+            ) from error
 
     async def close(self, grace: float = 5.0) -> None:
         """Finish what is queued, waiting for locks for at most `grace` seconds, and close."""

@@ -132,10 +132,16 @@ def test_on_a_full_disk_it_stays_the_old_one(tmp_path):
     original = make_numbered(tmp_path / "original", 1)
     before, size = content(original), original.stat().st_size
     outcomes = []
+
+    async def refused(path):
+        with pytest.raises(SchemaError, match=r"no copy of it: .*make room|Is its disk full\?"):
+            await open_once(path)
+
     for limit in (0, size // 2, size, 10 * size):
         path = shutil.copytree(original.parent, tmp_path / f"{limit}") / original.name
         outcomes.append(with_files_up_to(limit, lambda path=path: asyncio.run(open_once(path))))
         if not outcomes[-1]:
+            assert with_files_up_to(limit, lambda path=path: asyncio.run(refused(path)))
             assert content(path) == before
             assert [name for name in backups(path) if "tmp" in name] == []
     assert outcomes == [False, False, False, True]
