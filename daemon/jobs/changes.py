@@ -3,11 +3,20 @@
 import json
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from daemon.jobs.job import LOCAL, PENDING, SEQUENTIAL, Job, Work, columns_of, job_of
 from daemon.jobs.states import ACTIVE, TERMINAL, Refused, State, Who, check_attempt, next_state
 
 UNFINISHED = "('queued', 'dispatched', 'running', 'stop_requested')"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """When something is done, in seconds since the epoch, and by whom, as `user@host`."""
+
+    time: float
+    by: str = ""
 
 
 class UnknownJob(LookupError):
@@ -24,24 +33,24 @@ def row_of(connection: sqlite3.Connection, job_id: str) -> sqlite3.Row:
     return row
 
 
-def insert(connection: sqlite3.Connection, work: Work, job_id: str, now: float) -> Job:
+def insert(connection: sqlite3.Connection, work: Work, job_id: str, at: Stamp) -> Job:
     """Add a queued job; one that is there under this id already is left as it is."""
-    values = {**columns_of(work), "id": job_id, "state": State.QUEUED.value, "created": now}
+    values = {**columns_of(work), "id": job_id, "state": State.QUEUED.value, "created": at.time}
     names = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
     cursor = connection.execute(
         f"INSERT INTO jobs ({names}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING", values
     )
     if cursor.rowcount:
-        _note(connection, job_id, 0, State.LAUNCHING, State.QUEUED, Who.SERVER, work.source, now)
+        _note(connection, job_id, 0, State.LAUNCHING, State.QUEUED, Who.SERVER, work.source, at)
     return job_of(row_of(connection, job_id))
 
 
-def adopt(connection: sqlite3.Connection, work: Work, job_id: str, why: str, now: float) -> Job:
+def adopt(connection: sqlite3.Connection, work: Work, job_id: str, why: str, at: Stamp) -> Job:
     """Add a job whose first attempt has run; one that is there already is left as it is."""
-    job = insert(connection, work, job_id, now)
+    job = insert(connection, work, job_id, at)
     if job.state is State.QUEUED and (job.attempt, job.source) == (0, work.source):
-        move(connection, job_id, 0, State.DISPATCHED, Who.CLAIM, why, now)
+        move(connection, job_id, 0, State.DISPATCHED, Who.CLAIM, why, at)
     return job_of(row_of(connection, job_id))
 
 
@@ -52,12 +61,9 @@ def move(
     to: State,
     who: Who,
     why: str,
-    now: float,
-    by: str = "",
+    at: Stamp,
 ) -> State:
     """Take a job to the state `to`, on behalf of `attempt`; the state that it then has.
-
-    `by` is the person or the host that asked for it, if it was not the daemon by itself.
 
     Raises Refused, OldAttempt, UnknownJob.
     """
@@ -72,14 +78,14 @@ def move(
         attempt += 1
         values["attempt"] = attempt
     if became is State.RUNNING and row["started"] is None:
-        values["started"] = now
+        values["started"] = at.time
     if became in TERMINAL:
-        values |= {"ended": now, "reason": why}
+        values |= {"ended": at.time, "reason": why}
     elif was in TERMINAL:
         values |= _anew(row)
     _update(connection, job_id, values)
-    _note(connection, job_id, attempt, was, became, who, why, now, by)
-    _follow_attempt(connection, job_id, attempt, was, became, now)
+    _note(connection, job_id, attempt, was, became, who, why, at)
+    _follow_attempt(connection, job_id, attempt, was, became, at.time)
     return became
 
 
@@ -88,7 +94,7 @@ def lose(
     job_id: str,
     attempt: int,
     why: str,
-    now: float,
+    at: Stamp,
     *,
     max_attempts: int,
     pause: float,
@@ -104,48 +110,49 @@ def lose(
     stopping = row["state"] == State.STOP_REQUESTED
     if stopping or lost >= max_attempts:
         reason = why if lost == 1 else f"{why} (the last of {lost} attempts that were lost)"
-        state = move(connection, job_id, attempt, State.FAILED, Who.LEASE, reason, now)
+        state = move(connection, job_id, attempt, State.FAILED, Who.LEASE, reason, at)
     else:
-        state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, now)
-        _update(connection, job_id, {"not_before": now + pause * (lost - 1)})
+        state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, at)
+        _update(connection, job_id, {"not_before": at.time + pause * (lost - 1)})
     backend = LOCAL if row["backend"] == SEQUENTIAL else row["backend"]
     _update(connection, job_id, {"lost": lost, "backend": backend})
-    _end_attempt(connection, job_id, attempt, "lost", now)
+    _end_attempt(connection, job_id, attempt, "lost", at.time)
     return state
 
 
 def give_back(
-    connection: sqlite3.Connection, job_id: str, attempt: int, why: str, now: float, *, ran: bool
+    connection: sqlite3.Connection, job_id: str, attempt: int, why: str, at: Stamp, *, ran: bool
 ) -> State:
     """Nobody's fault: queue the job again without counting the attempt as lost.
 
     `ran` False says that its folder has no results and goes, so that the job is as if new.
     """
     _check_active(row_of(connection, job_id), attempt)
-    state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, now)
+    state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, at)
     _update(connection, job_id, {"waiting_reason": why})
     if ran:
-        _end_attempt(connection, job_id, attempt, "given back", now)
+        _end_attempt(connection, job_id, attempt, "given back", at.time)
     else:
         connection.execute("DELETE FROM attempts WHERE job = ? AND number = ?", (job_id, attempt))
     return state
 
 
-def cancel_unreadable(connection: sqlite3.Connection, row: sqlite3.Row, now: float) -> None:
+def cancel_unreadable(connection: sqlite3.Connection, row: sqlite3.Row, at: Stamp) -> None:
     """Take a job whose row makes no sense out of everyone's way, whatever state it claims."""
     why = "its row in the queue cannot be read"
-    values = {"state": State.CANCELED.value, "reason": why, "ended": now, "combined": 2}
+    canceled = State.CANCELED.value
+    values = {"state": canceled, "reason": why, "ended": at.time, "combined": 2}
     _update(connection, row["id"], values)
     connection.execute(
-        """INSERT INTO history (time, job, attempt, was, became, who, why)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        (now, row["id"], row["attempt"], row["state"], State.CANCELED.value, Who.OPS.value, why),
+        """INSERT INTO history (time, job, attempt, was, became, who, by, why)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        (*(at.time, row["id"], row["attempt"], row["state"]), *(canceled, Who.SERVER, at.by, why)),
     )
 
 
-def note(connection: sqlite3.Connection, job: Job, why: str, now: float) -> None:
+def note(connection: sqlite3.Connection, job: Job, why: str, at: Stamp) -> None:
     """Put a remark into the history of a job that keeps its state."""
-    _note(connection, job.id, job.attempt, job.state, job.state, Who.SERVER, why, now)
+    _note(connection, job.id, job.attempt, job.state, job.state, Who.SERVER, why, at)
 
 
 def save_offsets(
@@ -207,11 +214,10 @@ def _note(
     became: State,
     who: Who,
     why: str,
-    now: float,
-    by: str = "",
+    at: Stamp,
 ) -> None:
     connection.execute(
         """INSERT INTO history (time, job, attempt, was, became, who, by, why)
            VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        (now, job_id, attempt, was.value, became.value, who.value, by, why),
+        (at.time, job_id, attempt, was.value, became.value, who.value, at.by, why),
     )

@@ -30,5 +30,7 @@ def try_again(connection: sqlite3.Connection, job: Job) -> Job:
     connection.execute(
         "UPDATE jobs SET combined = ?, reason = ? WHERE id = ?", (PENDING, reason, job.id)
     )
-    changes.note(connection, job, "its results are to be combined once more", time.time())
+    changes.note(
+        connection, job, "its results are to be combined once more", changes.Stamp(time.time())
+    )
     return job_of(changes.row_of(connection, job.id))

@@ -12,6 +12,7 @@ from daemon.database import Database
 from daemon.events.inbox import StoredEvent, job_of_event, mark_done
 from daemon.jobs import changes, choice
 from daemon.jobs.acts import Acts
+from daemon.jobs.changes import Stamp
 from daemon.jobs.folder import new_id
 from daemon.jobs.job import (
     COMBINED,
@@ -41,12 +42,17 @@ class Queue(Acts):
         db: Database,
         *,
         log: logging.Logger,
+        by: str = "",
         now: Callable[[], float] = time.time,
         new_id: Callable[[float], str] = new_id,
     ) -> None:
-        """Keep everything in `db`, whose migrations are `tables.MIGRATIONS`."""
+        """Keep everything in `db`, whose migrations are `tables.MIGRATIONS`.
+
+        `by` is who this process is, as `user@host`, for the history.
+        """
         super().__init__(db, log=log, now=now)
         self._new_id = new_id
+        self._by = by
 
     # Making
 
@@ -55,14 +61,14 @@ class Queue(Acts):
 
         For that each comes after the one that is so many places before it.
         """
-        now = self._now()
+        at = self._stamp()
 
         def create(connection: sqlite3.Connection) -> list[Job]:
             made: list[Job] = []
             for place, work in enumerate(works):
                 if at_once is not None and place >= at_once:
                     work = replace(work, after=made[place - at_once].id)
-                made.append(changes.insert(connection, work, self._unused_id(connection), now))
+                made.append(changes.insert(connection, work, self._unused_id(connection), at))
             return made
 
         return await self._db.write(create)
@@ -73,7 +79,7 @@ class Queue(Acts):
         The event is done in the same transaction; one that was done before stays with its job. A
         job that has results of an earlier attempt absorbs nothing, as it goes on from these.
         """
-        now, event = self._now(), stored.event
+        at, event = self._stamp(), stored.event
         work = Work(
             proposal=event.proposal, run=event.run, data=event.data, source=event.source, live=True
         )
@@ -84,15 +90,18 @@ class Queue(Acts):
                 return job_of(changes.row_of(connection, taken_by))
             job = choice.absorbing(connection, work)
             if job is None:
-                job = changes.insert(connection, work, self._unused_id(connection), now)
+                job = changes.insert(connection, work, self._unused_id(connection), at)
             else:
                 connection.execute("UPDATE jobs SET live = 1 WHERE id = ?", (job.id,))
                 job = replace(job, live=True)
-                changes.note(connection, job, f"absorbed event {stored.id} ({event.source})", now)
+                changes.note(connection, job, f"absorbed event {stored.id} ({event.source})", at)
             mark_done(connection, [stored.id], job.id)
             return job
 
         return await self._db.write(take)
+
+    def _stamp(self, by: str | None = None) -> Stamp:
+        return Stamp(self._now(), self._by if by is None else by)
 
     def _unused_id(self, connection: sqlite3.Connection) -> str:
         """A new id: of thousands that are made in the same second some are the same."""
@@ -106,8 +115,8 @@ class Queue(Acts):
 
         A job that is there under this id already is left as it is.
         """
-        now = self._now()
-        return await self._db.write(lambda c: changes.adopt(c, work, job_id, why, now))
+        at = self._stamp()
+        return await self._db.write(lambda c: changes.adopt(c, work, job_id, why, at))
 
     # Running
 
@@ -116,61 +125,71 @@ class Queue(Acts):
 
         Live jobs come before others, the newest first; others in the order they were given.
         """
-        now = self._now()
+        at = self._stamp()
 
         def claim(connection: sqlite3.Connection) -> Job | None:
-            while (row := choice.next_row(connection, now)) is not None:
+            while (row := choice.next_row(connection, at.time)) is not None:
                 try:
                     job = job_of(row)
                 except ValueError as error:
                     self._log.error("%s; it is canceled", error)
-                    changes.cancel_unreadable(connection, row, now)
+                    changes.cancel_unreadable(connection, row, at)
                     continue
                 to, who = State.DISPATCHED, Who.CLAIM
-                changes.move(connection, job.id, job.attempt, to, who, "its turn", now)
+                changes.move(connection, job.id, job.attempt, to, who, "its turn", at)
                 return job_of(changes.row_of(connection, job.id))
             return None
 
         return await self._db.write(claim)
 
-    async def transition(self, job: Job, to: State, who: Who, why: str) -> State:
+    async def transition(
+        self, job: Job, to: State, who: Who, why: str, by: str | None = None
+    ) -> State:
         """Take `job` to state `to` for the attempt that it had when it was read.
 
+        `by` is who asks for it, as `user@host`, if that is somebody else than this process.
         Returns the state that it then has; raises Refused, OldAttempt, UnknownJob.
         """
-        now = self._now()
+        at = self._stamp(by)
         return await self._db.write(
-            lambda connection: changes.move(connection, job.id, job.attempt, to, who, why, now)
+            lambda connection: changes.move(connection, job.id, job.attempt, to, who, why, at)
         )
 
     async def finish(
-        self, job: Job, to: State, why: str, *, offsets: Mapping[str, int], cluster: bool
+        self,
+        job: Job,
+        to: State,
+        why: str,
+        *,
+        offsets: Mapping[str, int],
+        cluster: bool,
+        by: str | None = None,
     ) -> Job:
         """The attempt of `job` has ended, with `to`; all its lines up to `offsets` are taken in.
 
         `cluster` says that cluster variables are left: their job is queued in the same
         transaction, under an id of its own that makes it exactly one.
         """
-        now = self._now()
+        at = self._stamp(by)
 
         def finish(connection: sqlite3.Connection) -> Job:
             if State(changes.row_of(connection, job.id)["state"]) is State.DISPATCHED:
                 running = State.RUNNING
-                changes.move(connection, job.id, job.attempt, running, Who.OWNER, "claimed", now)
-            changes.move(connection, job.id, job.attempt, to, Who.OWNER, why, now)
+                changes.move(connection, job.id, job.attempt, running, Who.OWNER, "claimed", at)
+            changes.move(connection, job.id, job.attempt, to, Who.OWNER, why, at)
             changes.save_offsets(connection, job.id, job.attempt, offsets)
             if cluster:
-                changes.insert(connection, cluster_work(job), cluster_id(job), now)
+                changes.insert(connection, cluster_work(job), cluster_id(job), at)
             return job_of(changes.row_of(connection, job.id))
 
         return await self._db.write(finish)
 
     async def lose(self, job: Job, why: str, *, max_attempts: int) -> State:
         """The attempt of `job` was lost: queued for the next one, or failed if they are used up."""
-        now = self._now()
+        at = self._stamp()
         return await self._db.write(
             lambda connection: changes.lose(
-                *(connection, job.id, job.attempt, why, now),
+                *(connection, job.id, job.attempt, why, at),
                 max_attempts=max_attempts,
                 pause=RETRY_PAUSE,
             )
@@ -181,9 +200,9 @@ class Queue(Acts):
 
         `ran` says that the attempt has left results, which the next one goes on from.
         """
-        now = self._now()
+        at = self._stamp()
         return await self._db.write(
-            lambda connection: changes.give_back(connection, job.id, job.attempt, why, now, ran=ran)
+            lambda connection: changes.give_back(connection, job.id, job.attempt, why, at, ran=ran)
         )
 
     async def hold_back(self, why: str) -> list[Job]:
@@ -203,7 +222,7 @@ class Queue(Acts):
 
         A queued one is found when it is its turn.
         """
-        now, query = self._now(), f"SELECT * FROM jobs WHERE state IN {listed(ACTIVE)}"
+        at, query = self._stamp(), f"SELECT * FROM jobs WHERE state IN {listed(ACTIVE)}"
 
         def cancel(connection: sqlite3.Connection) -> None:
             for row in connection.execute(query).fetchall():
@@ -211,7 +230,7 @@ class Queue(Acts):
                     job_of(row)
                 except ValueError as error:
                     self._log.error("%s; it is canceled", error)
-                    changes.cancel_unreadable(connection, row, now)
+                    changes.cancel_unreadable(connection, row, at)
 
         await self._db.write(cancel)
 
@@ -253,7 +272,7 @@ class Queue(Acts):
                    WHERE id = ? AND attempt = ? AND combined != ?"""
         outcome = (NOT_COMBINED if trouble else COMBINED, trouble, trouble, trouble)
         values = (*outcome, job.id, job.attempt, COMBINED)
-        now = self._now()
+        at = self._stamp()
         # The command that ran the job, if one did, need not wait for this.
         backend = LOCAL if job.backend == SEQUENTIAL else job.backend
         left = replace(work_of(job), variables=tuple(again), match=())
@@ -263,7 +282,7 @@ class Queue(Acts):
             news = connection.execute(query, values).rowcount
             if not (again and news):
                 return None
-            return changes.insert(connection, work, following_id(job, "again"), now)
+            return changes.insert(connection, work, following_id(job, "again"), at)
 
         return await self._db.write(set_combined)
 

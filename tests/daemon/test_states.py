@@ -98,7 +98,7 @@ class StoredJob(RuleBasedStateMachine):
     def make(self):
         self.connection, self.now = connect(), 100.0
         work = Work(proposal=1, run=2, data="raw", source="test", live=True)
-        changes.insert(self.connection, work, "j", self.now)
+        changes.insert(self.connection, work, "j", changes.Stamp(self.now))
         self.state, self.attempt, self.lost = State.QUEUED, 0, 0
         self.trail = [(State.LAUNCHING, State.QUEUED)]
 
@@ -117,7 +117,7 @@ class StoredJob(RuleBasedStateMachine):
     def ask(self, to, who, behind):
         self.now += 1
         reported = self.attempt - behind
-        asked = (self.connection, "j", reported, to, who, "why", self.now)
+        asked = (self.connection, "j", reported, to, who, "why", changes.Stamp(self.now, "me"))
         if behind:
             with pytest.raises(OldAttempt):
                 changes.move(*asked)
@@ -135,9 +135,13 @@ class StoredJob(RuleBasedStateMachine):
         lose = {"max_attempts": self.MAX_ATTEMPTS, "pause": 5.0}
         if self.state not in ACTIVE:
             with pytest.raises(Refused):
-                changes.lose(self.connection, "j", self.attempt, "gone", self.now, **lose)
+                changes.lose(
+                    self.connection, "j", self.attempt, "gone", changes.Stamp(self.now), **lose
+                )
             return
-        state = changes.lose(self.connection, "j", self.attempt, "gone", self.now, **lose)
+        state = changes.lose(
+            self.connection, "j", self.attempt, "gone", changes.Stamp(self.now), **lose
+        )
         self.lost += 1
         last = self.lost >= self.MAX_ATTEMPTS or self.state is State.STOP_REQUESTED
         assert state is (State.FAILED if last else State.QUEUED)
@@ -146,7 +150,9 @@ class StoredJob(RuleBasedStateMachine):
     @rule(ran=st.booleans())
     def give_back(self, ran):
         if self.state in (State.DISPATCHED, State.RUNNING):
-            changes.give_back(self.connection, "j", self.attempt, "not now", self.now, ran=ran)
+            changes.give_back(
+                self.connection, "j", self.attempt, "not now", changes.Stamp(self.now), ran=ran
+            )
             self.moved(State.QUEUED)
 
     @invariant()
