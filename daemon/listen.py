@@ -70,6 +70,8 @@ def _take(lock: FolderLock, folder: Path, patient: bool) -> None:
         if holder is not None and holder.role == "command":
             _ask_for_handover(folder, holder)
         time.sleep(RETRY_SECONDS)
+        if not lock.exists():
+            time.sleep(2 * KEEP_SECONDS)  # somebody deleted it: its holder makes it again
 
 
 def _ask_for_handover(folder: Path, holder: Holder) -> None:

@@ -99,6 +99,10 @@ class FolderLock:
         os.fchmod(fd, 0o660)
         return fd
 
+    def exists(self) -> bool:
+        """Tell whether the file is there; a holder that lives makes it again within a moment."""
+        return self._path.exists()
+
     def holder(self) -> Holder | None:
         """Who wrote itself into the file last; None when nobody has, or just now."""
         try:

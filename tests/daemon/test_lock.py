@@ -61,12 +61,20 @@ def test_of_many_who_race_one_holds_it(tmp_path: Path) -> None:
     race = HOLD.replace('assert lock.acquire("daemon", 1.0)', "sys.stdin.readline()").replace(
         'print("held", flush=True)', 'print(lock.acquire("daemon", 1.0), flush=True)'
     )
-    command = [sys.executable, "-c", race, str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    racers = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", race, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
     for racer in racers:
+        assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    assert sorted(racer.stdout.readline() for racer in racers) == ["False\n"] * 3 + ["True\n"]
+    answers = [racer.stdout.readline() for racer in racers if racer.stdout is not None]
+    assert sorted(answers) == ["False\n"] * 3 + ["True\n"]
     for racer in racers:
         racer.communicate()
