@@ -24,6 +24,7 @@ from typing import Any
 
 from ctxlib import cgroup, claim, limits, output, processes, sources
 from ctxlib.context import Context, load
+from ctxlib.deferred import deferred, running_when_lost
 from ctxlib.errors import ContextError, Problem
 from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph, Node
@@ -197,7 +198,8 @@ class _Run:
             "variables": self.request["variables"],
             "match": self.request["match"],
         }
-        nodes = graph.select(**chosen, cluster=self.request["cluster"])
+        selected = graph.select(**chosen, cluster=self.request["cluster"])
+        nodes = deferred(selected, running_when_lost(self.attempt_dir))
         later: list[Node] = []
         if not self.request["cluster"]:
             later = [node for node in graph.select(**chosen, cluster=True) if node.cluster]
