@@ -62,10 +62,12 @@ def beamtime(
     beamtime.close()
 
 
-def test_typed_runs_are_processed_without_a_daemon(beamtime: Beamtime) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def typed(beamtime: Beamtime) -> subprocess.CompletedProcess[str]:
+    """Runs 1 and 2 arrive, and are typed in."""
     for run in (1, 2):
         beamtime.arrive(run)
-    done = subprocess.run(
+    return subprocess.run(
         [*RUNTABLE, "listen", "--test"],
         input="1\nx\nall\n\n2 raw\n",
         cwd=beamtime.folder,
@@ -73,8 +75,13 @@ def test_typed_runs_are_processed_without_a_daemon(beamtime: Beamtime) -> None:
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout) == (0, "Processed 2 of 2 runs\n"), done.stderr
-    assert "'x' is not understood: 'x' is no run" in done.stderr
+
+
+def test_typed_runs_are_processed_without_a_daemon(
+    beamtime: Beamtime, typed: subprocess.CompletedProcess[str]
+) -> None:
+    assert (typed.returncode, typed.stdout) == (0, "Processed 2 of 2 runs\n"), typed.stderr
+    assert "'x' is not understood: 'x' is no run" in typed.stderr
     assert [beamtime.value(run, "number") for run in (1, 2)] == ["1234/1", "1234/2"]
     assert beamtime.run("listen", "--test", "--daemonize", check=False).returncode == 2
 
@@ -101,16 +108,18 @@ def test_runs_of_another_proposal_join_the_table(beamtime: Beamtime) -> None:
     )
     assert dict(rows) == {"number": "900042/7", "root": str(other)}
     assert RunTable(beamtime.folder)[900042, 7, "number"].read() == "900042/7"
+    whole = beamtime.run("reprocess", "all", "--match", "number")
+    assert whole.stdout == "Processed 3 of 3 runs\n"
     missing = beamtime.run("reprocess", 7, "--proposal", 900043, check=False)
     assert missing.returncode == 1
     assert "the folder of proposal 900043 was found neither beside" in missing.stderr
 
 
 def test_watching_shows_one_run_after_the_other(beamtime: Beamtime) -> None:
-    done = beamtime.run("reprocess", "all", "--watch", "--match", "number")
+    done = beamtime.run("reprocess", 2, 1, "--watch", "--match", "number")
     printed = re.findall(r"^computing (\d+)$", done.stdout, re.MULTILINE)
-    assert printed == ["1", "2", "7"]  # the last one is of the other proposal
-    assert done.stdout.endswith("Processed 3 of 3 runs\n")
+    assert printed == ["2", "1"]
+    assert done.stdout.endswith("Processed 2 of 2 runs\n")
     mocked = beamtime.run("reprocess", "50-52", "--mock", "--concurrent-jobs", 1)
     assert mocked.stdout == "Processed 3 of 3 runs\n"
     database = sqlite3.connect(beamtime.folder / "daemon.sqlite")
@@ -122,7 +131,8 @@ def test_watching_shows_one_run_after_the_other(beamtime: Beamtime) -> None:
 
 
 def test_what_could_not_be_combined_is_tried_again_by_hand(beamtime: Beamtime) -> None:
-    extracted = beamtime.folder / "extracted_data"
+    beamtime.run("reprocess", 1)
+    beamtime.run("reprocess", 53, "--mock")
     [(first,), *_] = [job[:1] for job in reversed(beamtime.jobs())]
     query = "UPDATE jobs SET combined = 2, reason = 'its results are not in the run file: x' "
     database = sqlite3.connect(beamtime.folder / "daemon.sqlite")
@@ -131,12 +141,12 @@ def test_what_could_not_be_combined_is_tried_again_by_hand(beamtime: Beamtime) -
         # An earlier job of a run that was computed again since: it must not come back.
         database.execute(query + "WHERE run = 1 AND position = (SELECT min(position) FROM jobs)")
     database.close()
-    beamtime.run_file(52).unlink()
+    beamtime.run_file(53).unlink()
     done = beamtime.run("combiner", "now", beamtime.folder, check=False)
     assert done.returncode == 1
     assert done.stdout == "Combined the results of 1 job\n"
     assert "a later job of its run is in the run file" in done.stderr
-    with h5py.File(extracted / "p1234_r52.h5") as file:
+    with h5py.File(beamtime.run_file(53)) as file:
         assert "number" in file
     assert "combiner now" in beamtime.run("combiner", "run").stdout
 
@@ -151,7 +161,25 @@ damnit.submit(
 """
 
 
+def noticed(beamtime: Beamtime) -> int:
+    """How many runs the daemon has seen arrive by itself, and processed."""
+    query = "SELECT count(*) FROM jobs WHERE source = 'filesystem' AND combined = 1"
+    database = sqlite3.connect(f"file:{beamtime.folder / 'daemon.sqlite'}?mode=ro", uri=True)
+    try:
+        return int(database.execute(query).fetchone()[0])
+    finally:
+        database.close()
+
+
+@pytest.fixture(scope="module")
+def daemon(beamtime: Beamtime) -> None:
+    """From here on a daemon runs; it has processed what arrived before."""
+    beamtime.listen()
+    wait_until(lambda: noticed(beamtime) == 2)
+
+
 @needs_peer
+@pytest.mark.usefixtures("daemon")
 def test_fragments_that_damnit_left_are_taken_in(beamtime: Beamtime) -> None:
     # It writes the file, and then fails to announce it, as no Kafka is here.
     subprocess.run([PEER, "-c", SUBMIT, beamtime.folder], capture_output=True, timeout=60)
@@ -164,7 +192,6 @@ def test_fragments_that_damnit_left_are_taken_in(beamtime: Beamtime) -> None:
         file[".reduced/start_time"] = 1.7e9
     broken = left.with_name("p1234_r2.abc.ready.h5")
     broken.write_bytes(left.read_bytes()[:1000])
-    beamtime.listen()
     done = beamtime.run("combiner", "now", beamtime.folder, check=False)
     assert (done.returncode, done.stdout) == (1, "Combined the results of 1 job\n"), done.stderr
     assert f"{stranger}: this is the database of proposal 1234" in done.stderr
@@ -193,6 +220,7 @@ def test_the_log_of_a_run_has_a_header_and_times(beamtime: Beamtime) -> None:
     assert re.search(r"number.* \d+(\.\d+)? ms", log)
 
 
+@pytest.mark.usefixtures("daemon")
 def test_the_row_is_there_before_the_processing(beamtime: Beamtime) -> None:
     beamtime.write_context(GATED)
     beamtime.arrive(60)
