@@ -62,10 +62,10 @@ class Finisher:
             await asyncio.wait([before])
         log, queue = self._outside.log, self._queue
         try:
-            again, trouble = await self._combine(job)
             job = await insist(lambda: queue.get(job.id), job.name, log)
             if job.settled:
                 return  # an operator's act and the attempt's own end were both followed by this
+            again, trouble = await self._combine(job)
             following = await insist(lambda: queue.set_combined(job, trouble, again), job.name, log)
             if following is not None:
                 log.warning("%s: computing %s again", job.name, ", ".join(again))
