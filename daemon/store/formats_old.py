@@ -135,12 +135,16 @@ def _held(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _check_backup(plan: Plan, old: sqlite3.Connection) -> None:
-    backup, table = plan.backups[0], plan.folder / _TABLE
-    if not backup.exists() or backup.samefile(table):
-        return
-    # To open the table and close it would give up the lock on it.
-    if backup.read_bytes() != old.serialize():
-        raise MigrationError(f"{backup} is in the way: move it elsewhere and try again")
+    (backup, files_backup), table = plan.backups, plan.folder / _TABLE
+    if not backup.exists():
+        in_the_way = files_backup if files_backup.exists() else None
+    elif backup.samefile(table):
+        in_the_way = None
+    else:
+        # To open the table and close it would give up the lock on it.
+        in_the_way = backup if backup.read_bytes() != old.serialize() else None
+    if in_the_way is not None:
+        raise MigrationError(f"{in_the_way} is in the way: move it elsewhere and try again")
 
 
 def _fill(new: sqlite3.Connection, old: sqlite3.Connection, plan: Plan) -> None:
@@ -271,14 +275,15 @@ def _write_new(new: sqlite3.Connection, plan: Plan, work: Path) -> None:
 def _switch(plan: Plan, work: Path, old: sqlite3.Connection) -> None:
     table_backup, files_backup = plan.backups
     table = plan.folder / _TABLE
-    if plan.files:
-        files_backup.mkdir(exist_ok=True)
     files = {file.path.name: file.path for file in plan.files}
+    # The table's first: it tells whose the other ones are.
+    _keep(table, table_backup, old.serialize)
+    if files:
+        files_backup.mkdir(exist_ok=True)
     for name, path in files.items():
         _keep(path, files_backup / name, path.read_bytes)
     if files:
         sync(files_backup)
-    _keep(table, table_backup, old.serialize)
     sync(plan.folder)
     for name in files:
         (work / name).rename(plan.folder / "extracted_data" / name)

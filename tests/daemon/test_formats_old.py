@@ -1,3 +1,4 @@
+import errno
 import itertools
 import shutil
 import sqlite3
@@ -138,9 +139,11 @@ def test_a_damaged_run_file_stays_and_the_others_are_converted(tmp_path):
     assert RunTable(tmp_path)[2, "line"].read().dims == ("x",)
 
 
-def test_what_is_in_the_way_of_the_copy_stays(tmp_path):
+@pytest.mark.parametrize("name", ["runs.v0-backup.sqlite", "extracted_data.v0-backup/p1234_r1.h5"])
+def test_what_is_in_the_way_of_the_copy_stays(tmp_path, name):
     path = make_v0(tmp_path)
-    theirs = tmp_path / "runs.v0-backup.sqlite"
+    theirs = tmp_path / name
+    theirs.parent.mkdir(exist_ok=True)
     theirs.write_bytes(b"theirs")
     before = tree(tmp_path / "extracted_data"), path.read_bytes()
     with pytest.raises(MigrationError, match="in the way"):
@@ -187,3 +190,20 @@ def test_on_a_full_disk_the_old_one_stays(tmp_path):
         if not outcomes[-1]:
             assert tree(folder) == before
     assert outcomes == [False, False, True]
+
+
+def test_where_files_can_have_one_name_only_they_are_copied(tmp_path, monkeypatch):
+    path = make_v0(tmp_path)
+    before = tree(tmp_path)
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    migrate(tmp_path, V0, dry_run=False)
+    assert schema.check(path) == []
+    assert dump(tmp_path / "runs.v0-backup.sqlite") == before["runs.sqlite"]
+    for run in (1, 2):
+        name = f"p1234_r{run}.h5"
+        kept = tmp_path / "extracted_data.v0-backup" / name
+        assert kept.read_bytes() == before[f"extracted_data/{name}"]
