@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -54,8 +55,14 @@ async def _run(
                 code = await process.wait()
         finally:
             # With what it has started: an import can leave programs behind.
-            session = partial(processes.session_members, process.pid)
-            await asyncio.to_thread(processes.kill_until_gone, session)
+            await asyncio.to_thread(_end_all, process.pid)
             await process.wait()
         output.seek(0)
         return code, output.read().decode(errors="replace").strip()[-2000:]
+
+
+def _end_all(pid: int) -> None:
+    """End the process and its session, and what it has started in others, as sandboxes do."""
+    started = processes.descendants(pid)
+    processes.kill_until_gone(partial(processes.session_members, pid))
+    processes.signal_all(started, signal.SIGKILL)

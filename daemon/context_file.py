@@ -12,6 +12,7 @@ from typing import Any
 from ctxlib.imports import stamp
 from daemon.child import ask
 from daemon.jobs.folder import sources_signature
+from daemon.sandbox import Interpreter
 
 TIMEOUT = 300.0
 """Seconds that a context file's imports may take."""
@@ -26,7 +27,7 @@ needs may have been installed, which no file that is known here tells."""
 
 
 async def check(
-    context: Path, library: Path, python: str, *, timeout: float = TIMEOUT
+    context: Path, library: Path, interpreter: Interpreter, *, timeout: float = TIMEOUT
 ) -> dict[str, Any]:
     """What `context` defines and what is wrong with it, as `python -m ctxlib.context` tells it.
 
@@ -35,22 +36,22 @@ async def check(
     """
 
     def command(result: str) -> list[str]:
-        return [python, "-m", "ctxlib.context", str(context), result]
+        return interpreter.command("-m", "ctxlib.context", str(context), result)
 
     try:
         answer, code, output = await ask(command, library, timeout)
     except TimeoutError:
         return _broken(f"{context.name} did not load within {timeout:g} s")
     except OSError as error:
-        return _broken(f"{python} does not run ({error}): set context_python to a Python")
+        return _broken(*interpreter.not_started(error))
     if answer is None:
         return _broken(f"loading {context.name} ended its process (exit code {code}): {output}")
     loaded: dict[str, Any] = answer
     return loaded
 
 
-def _broken(message: str) -> dict[str, Any]:
-    return {"broken": [{"message": message, "line": None, "variable": None, "mend": ""}]}
+def _broken(message: str, mend: str = "") -> dict[str, Any]:
+    return {"broken": [{"message": message, "line": None, "variable": None, "mend": mend}]}
 
 
 class ContextFile:
@@ -61,7 +62,7 @@ class ContextFile:
         path: Path,
         *,
         library: Callable[[], Path],
-        python: Callable[[], str],
+        interpreter: Callable[[], Interpreter],
         register: Callable[[list[dict[str, Any]]], Awaitable[None]],
         mended: Callable[[], None],
         log: Logger,
@@ -73,7 +74,7 @@ class ContextFile:
         """
         self._path = path
         self._library = library
-        self._python = python
+        self._interpreter = interpreter
         self._register = register
         self._mended = mended
         self._log = log
@@ -174,7 +175,7 @@ class ContextFile:
         One whose file has changed is given up: it may never end, and nobody needs it.
         """
         async with self._looking:
-            look = await asyncio.to_thread(_Look.at, self._path, self._python(), self._files)
+            look = await asyncio.to_thread(_Look.at, self._path, self._interpreter(), self._files)
             if self._check is not None and not self._check.done():
                 if self._look is not None and look.same_files(self._look):
                     return self._check
@@ -195,14 +196,15 @@ class ContextFile:
             return False
         if self._broken is not None and look.beside != self._look.beside:
             return False  # it may be what was missing
-        return (look.python, look.context) == (self._look.python, self._look.context)
+        before = self._look
+        return (look.interpreter, look.context) == (before.interpreter, before.context)
 
     async def _run_check(self, look: "_Look") -> None:
         name = self._path.name
         if look.context is None:
             found = _broken(f"{name} is missing in {self._path.parent}")
         else:
-            found = await check(self._path, self._library(), look.python)
+            found = await check(self._path, self._library(), look.interpreter)
         files = {name: _known_stamp(known) for name, known in found.get("files", {}).items()}
         was_broken, news = self._broken is not None, found != self._known
         self._known, self._files, self._holds = found, files, True
@@ -245,13 +247,13 @@ class _Look:
     `beside` are the Python files in the context's folder, `files` those that the last check named.
     """
 
-    python: str
+    interpreter: Interpreter
     context: _Stamp
     beside: object
     files: dict[str, _Stamp]
 
     @classmethod
-    def at(cls, path: Path, python: str, files: Iterable[str]) -> "_Look":
+    def at(cls, path: Path, interpreter: Interpreter, files: Iterable[str]) -> "_Look":
         """Look, which waits for the disk."""
         context: _Stamp
         try:
@@ -266,12 +268,12 @@ class _Look:
             beside = sources_signature(path.parent)
         except OSError:
             beside = None
-        return cls(python, context, beside, {name: _stamp(name) for name in files})
+        return cls(interpreter, context, beside, {name: _stamp(name) for name in files})
 
     def same_files(self, other: "_Look") -> bool:
         """Whether a check that began at `other` is still of what is there."""
-        mine = (self.python, self.context, self.files)
-        return mine == (other.python, other.context, other.files)
+        mine = (self.interpreter, self.context, self.files)
+        return mine == (other.interpreter, other.context, other.files)
 
 
 def _stamp(path: str) -> _Stamp:

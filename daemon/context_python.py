@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from daemon.child import ask
+from daemon.sandbox import Interpreter
 
 TIMEOUT = 120.0
 """Seconds that starting it and importing its libraries may take, on a slow filesystem."""
@@ -57,18 +58,19 @@ with open(result, "w") as file:
 """
 
 
-async def check_python(python: str, library: Path, source: str) -> str | None:
-    """Why `python` cannot run a context file on runs of `source`, in words; None when it can.
+async def check_python(interpreter: Interpreter, library: Path, source: str) -> str | None:
+    """Why it cannot run a context file on runs of `source`, in words; None when it can.
 
     `library` is where ctxlib is imported from.
     """
-    if not Path(python).is_file():
+    python = interpreter.python
+    if not (interpreter.sandbox or Path(python).is_file()):
         return f"there is no file {python}; give the path of a `python` executable"
     least = {**LEAST, **LEAST_BY_SOURCE.get(source, {})}
 
     def command(result: str) -> list[str]:
         question = [result, str(library), source, LEAST_PYTHON, least]
-        return [python, "-c", _ASK, json.dumps(question)]
+        return interpreter.command("-c", _ASK, json.dumps(question))
 
     try:
         # In a folder without modules that would be taken for those of the Python.
@@ -76,7 +78,8 @@ async def check_python(python: str, library: Path, source: str) -> str | None:
     except TimeoutError:
         return f"{python} does not run: no end within {TIMEOUT:g} s"
     except OSError as error:
-        return f"{python} does not run: {error.strerror}; give the path of a `python` executable"
+        what, mend = interpreter.not_started(error)
+        return f"{what}; {mend}"
     if code or answer is None:
         last = output.splitlines()[-1] if output else "it is no Python"
         return f"{python} does not run as a Python does (exit code {code}): {last}"

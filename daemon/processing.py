@@ -14,6 +14,7 @@ from daemon.events import MigrationEvent
 from daemon.jobs.folder import process_log
 from daemon.jobs.job import Job
 from daemon.locate import ProposalFolder
+from daemon.sandbox import Interpreter
 from daemon.settings import Settings
 from daemon.store.combiner import Combiner
 from daemon.store.ingest import Ingest
@@ -54,9 +55,11 @@ class Processing:
             folder, lambda: (settings().proposal, settings().proposal_path)
         )
 
-    def python(self) -> str:
-        """The Python that runs the context file."""
-        return self._settings().context_python or sys.executable
+    def interpreter(self) -> Interpreter:
+        """The Python that runs the context file, in its sandbox."""
+        settings = self._settings()
+        python = settings.context_python or sys.executable
+        return Interpreter.of(python, settings.sandbox_args, self._folder)
 
     async def close(self) -> None:
         """End the helping processes, after what they are at."""

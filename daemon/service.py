@@ -110,7 +110,7 @@ class Service:
         self.context = ContextFile(
             self.folder / "context.py",
             library=lambda: self.library,
-            python=self.processing.python,
+            interpreter=self.processing.interpreter,
             register=self.table.register,
             mended=self._context_mended,
             log=LOG,
@@ -121,7 +121,7 @@ class Service:
         local = LocalManager(
             self.folder,
             self.library,
-            python=self.processing.python,
+            interpreter=self.processing.interpreter,
             mode=lambda: self.settings.process_start,
             idle_seconds=lambda: self.settings.idle_seconds,
             max_servers=lambda: self.settings.max_servers,

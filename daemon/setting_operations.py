@@ -2,12 +2,15 @@
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daemon import parameters
 from daemon import settings as definitions
 from daemon.context_python import check_python
 from daemon.control import ServiceError
+from daemon.sandbox import Interpreter
+from daemon.sandbox_check import check_sandbox
 
 if TYPE_CHECKING:
     from daemon.service import Service
@@ -57,6 +60,8 @@ class SettingOperations:
             raise ServiceError(str(error)) from error
         if name in ("context_python", "source"):
             await self._check_python(name, str(parsed))
+        elif name == "sandbox_args":
+            await self._check_sandbox(str(parsed))
         await self._service.table.set_setting(name, parsed)
         await self._service.settings_changed()
         return {"key": name, "value": parsed}
@@ -64,11 +69,22 @@ class SettingOperations:
     async def _check_python(self, key: str, value: str) -> None:
         """Refuse a Python that cannot run the context file, and a source that it does not have."""
         service = self._service
-        python = value if key == "context_python" else service.processing.python()
+        interpreter = service.processing.interpreter()
+        if key == "context_python":
+            interpreter = replace(interpreter, python=value)
         source = value if key == "source" else service.settings.source
-        trouble = await check_python(python, service.library, source)
+        trouble = await check_python(interpreter, service.library, source)
         if trouble is not None:
             raise ServiceError(f"{key}: {trouble}")
+
+    async def _check_sandbox(self, value: str) -> None:
+        """Refuse a sandbox in which jobs cannot run."""
+        service = self._service
+        python = service.processing.interpreter().python
+        interpreter = Interpreter.of(python, value, service.folder, {})
+        trouble = await check_sandbox(interpreter, service.folder, service.library)
+        if trouble is not None:
+            raise ServiceError(f"sandbox_args: {trouble}")
 
     async def _set_parameter(self, key: str, value: str, number: bool) -> dict[str, Any]:
         try:

@@ -1,7 +1,9 @@
 """European XFEL runs, opened with extra_data."""
 
 import contextlib
+import errno
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,29 @@ def open_run(request: Request) -> OpenedRun:
 
 
 def _open(request: Request, kinds: list[str], *, parallelize: bool) -> Any:
+    """Open the run's data of these kinds, also where extra_data cannot keep its index of them."""
+    try:
+        return _open_kinds(request, kinds, parallelize=parallelize)
+    except OSError as error:
+        if error.errno != errno.EROFS:  # it takes only missing permission for a refusal
+            raise
+    with _no_index():
+        return _open_kinds(request, kinds, parallelize=parallelize)
+
+
+@contextlib.contextmanager
+def _no_index() -> Iterator[None]:
+    from extra_data.run_files_map import RunFilesMap
+
+    save = RunFilesMap.save
+    RunFilesMap.save = lambda _map, _files: None
+    try:
+        yield
+    finally:
+        RunFilesMap.save = save
+
+
+def _open_kinds(request: Request, kinds: list[str], *, parallelize: bool) -> Any:
     """Open the run's data of these kinds; sources that are in both are taken from proc."""
     import extra_data
 

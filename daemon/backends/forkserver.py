@@ -16,6 +16,7 @@ from typing import Any
 
 from ctxlib import processes
 from daemon.backends import ContextBroken
+from daemon.sandbox import LEAVE_PROCESSES, Interpreter
 
 # Libraries read these when they are loaded; a runner sets its pools to its cores later.
 _ENVIRONMENT = {
@@ -40,7 +41,7 @@ class ServerKey:
     """What one fork server is for: jobs of this context in this Python, `fork` or `fresh`."""
 
     context: Path
-    python: str
+    interpreter: Interpreter
     mode: str
 
 
@@ -119,10 +120,7 @@ class ForkServer:
                     f"{error.filename} cannot be written: {error.strerror}",
                     "let the daemon write there",
                 ) from error
-            raise _broken(
-                f"{self.key.python} cannot be started: {error.strerror}",
-                "set context_python to the Python that has the context's packages",
-            ) from error
+            raise _broken(*self.key.interpreter.not_started(error)) from error
         finally:
             theirs.close()
         threading.Thread(target=self._wait_for_exit, daemon=True).start()
@@ -146,6 +144,7 @@ class ForkServer:
     async def _greet(self, line: bytes) -> None:
         message = json.loads(line) if line.endswith(b"\n") else {}
         if "ready" in message:
+            await self._refuse_if_unseen(message["ready"]["pid"])
             self.note = message["ready"]["note"]
             self.usable = True
             self.listening = self._loop.create_task(self._listen())
@@ -153,13 +152,21 @@ class ForkServer:
         await self._hang_up()
         if "broken" in message:
             raise ContextBroken(message["broken"])
-        code = await self._exit
+        code = self.key.interpreter.signal_of(await self._exit)
         how = f"signal {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
         broken = _broken(
             f"loading the context file ended the whole Python process with {how}",
             f"see {self._log_path()}",
         )
         raise KilledLoading(broken.problems) if -code in processes.FOREIGN_SIGNALS else broken
+
+    async def _refuse_if_unseen(self, pid: int) -> None:
+        """Raise ContextBroken when a sandbox keeps us from seeing its processes by their number."""
+        main = self._process.pid
+        if pid == main or pid in await asyncio.to_thread(processes.descendants, main):
+            return
+        await self._abandon()
+        raise _broken("the daemon cannot watch the processes of the sandbox", LEAVE_PROCESSES)
 
     async def start(self, handle: str) -> Answer:
         """Offer an attempt; return what the server, or its end, answers."""
@@ -250,7 +257,8 @@ class ForkServer:
             self._idle = self._loop.call_later(self._idle_seconds(), self.retire)
 
     def _spawn(self, channel: socket.socket) -> "subprocess.Popen[bytes]":
-        command = [self.key.python, "-m", "ctxlib.forkserver", "--context", str(self.key.context)]
+        command = self.key.interpreter.command("-m", "ctxlib.forkserver")
+        command += ["--context", str(self.key.context)]
         command += ["--channel", str(channel.fileno()), "--wake", str(self._wake.fileno())]
         command += ["--fresh"] if self.key.mode == "fresh" else []
         command += ["--terminal"] if self._terminal else []

@@ -13,6 +13,7 @@ from ctxlib.job_folder import REQUEST
 from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Status
 from daemon.backends.forkserver import Answer, ForkServer, KilledLoading, ServerKey
+from daemon.sandbox import Interpreter
 
 # A context that is edited more often than this while one job waits is not ready for it.
 _MOST_RELOADS = 10
@@ -23,10 +24,10 @@ _LOOK_SECONDS = 1.0
 class LocalManager:
     """Submits attempts to fork servers, which it starts, replaces and lets go.
 
-    `folder` is the database folder, `library` the folder that has ctxlib in it. `python`, `mode`
-    (`fork` or `fresh`), `idle_seconds`, `max_servers` and `claim_ttl` are asked when they matter.
-    `on_wake` is told the id of a job with something new to read, `on_end` the id and the number of
-    an attempt that has ended or lost its process.
+    `folder` is the database folder, `library` the folder that has ctxlib in it. `interpreter`,
+    `mode` (`fork` or `fresh`), `idle_seconds`, `max_servers` and `claim_ttl` are asked when they
+    matter. `on_wake` is told the id of a job with something new to read, `on_end` the id and the
+    number of an attempt that has ended or lost its process.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class LocalManager:
         folder: Path,
         library: Path,
         *,
-        python: Callable[[], str],
+        interpreter: Callable[[], Interpreter],
         mode: Callable[[], str],
         idle_seconds: Callable[[], float],
         max_servers: Callable[[], int],
@@ -47,7 +48,7 @@ class LocalManager:
     ) -> None:
         self._folder = folder
         self._library = library
-        self._python = python
+        self._interpreter = interpreter
         self._mode = mode
         self._idle_seconds = idle_seconds
         self._max_servers = max_servers
@@ -71,7 +72,7 @@ class LocalManager:
         request cannot be read.
         """
         request = json.loads(await asyncio.to_thread((attempt_dir.parent / REQUEST).read_bytes))
-        key = ServerKey(Path(request["context"]), self._python(), self._mode())
+        key = ServerKey(Path(request["context"]), self._interpreter(), self._mode())
         handle = str(attempt_dir)
         for _ in range(_MOST_RELOADS):
             server = await self._server(key)

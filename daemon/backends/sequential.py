@@ -12,6 +12,7 @@ from pathlib import Path
 from ctxlib import claim
 from daemon.backends import Status
 from daemon.backends.local import LocalManager, look_at, request_stop
+from daemon.sandbox import Interpreter
 
 TAKE_SECONDS = 10.0
 """Within this time the command has to take an attempt that it is given."""
@@ -67,7 +68,9 @@ def _may_live(taken: claim.Claim) -> bool:
     return taken.alive() or not taken.here()
 
 
-async def run_here(attempt_dir: Path, folder: Path, library: Path, python: str) -> None:
+async def run_here(
+    attempt_dir: Path, folder: Path, library: Path, interpreter: Interpreter
+) -> None:
     """Run an attempt that was offered, with a fresh runner, its output on this terminal.
 
     Returns when it has ended, at once when somebody has begun with it. Raises ContextBroken.
@@ -78,7 +81,7 @@ async def run_here(attempt_dir: Path, folder: Path, library: Path, python: str) 
     manager = LocalManager(
         folder,
         library,
-        python=lambda: python,
+        interpreter=lambda: interpreter,
         mode=lambda: "fresh",
         idle_seconds=lambda: TAKE_SECONDS,  # its job follows at once; `close` ends it
         max_servers=lambda: 1,

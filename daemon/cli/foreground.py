@@ -10,6 +10,7 @@ import click
 
 from daemon.cli.following import cannot_be_executed, submit
 from daemon.cli.progress import Tally, Waits, job_line
+from daemon.sandbox import Interpreter
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
     from daemon.cli.connection import Connection
@@ -25,7 +26,9 @@ def run_each(
     """Run one job after the other in this terminal, while the service follows what it says."""
     from daemon.backends import ContextBroken
 
-    python = service.call("settings")["rows"].get("context_python") or sys.executable
+    rows = service.call("settings")["rows"]
+    python = rows.get("context_python") or sys.executable
+    interpreter = Interpreter.of(python, rows.get("sandbox_args"), folder)
     for run in runs:
         if service.daemon is not None:  # it holds jobs back then, and this would wait for them
             context = service.call("status")["context"]
@@ -33,7 +36,7 @@ def run_each(
                 raise cannot_be_executed(folder, context["problems"])
         jobs = submit(service, {**request, "runs": [run]}, tally)
         try:
-            _run_here(service, folder, jobs, python, tally)
+            _run_here(service, folder, jobs, interpreter, tally)
         except (ContextBroken, OSError, ValueError) as error:
             # Nobody else is to wait for it, or to try it again.
             service.call("take-back", jobs=jobs, reason=f"it could not be started: {error}")
@@ -47,7 +50,7 @@ def run_each(
 
 
 def _run_here(
-    service: "Connection", folder: Path, jobs: list[str], python: str, tally: Tally
+    service: "Connection", folder: Path, jobs: list[str], interpreter: Interpreter, tally: Tally
 ) -> None:
     """Run the attempts of `jobs` as they are handed out; raises what `run_here` does."""
     import asyncio
@@ -62,4 +65,4 @@ def _run_here(
             if item["kind"] == "job" and item["state"] == "dispatched":
                 attempt = folder / "jobs" / item["id"] / str(item["attempt"])
                 if attempt.exists():  # otherwise it is told of once more when it does
-                    asyncio.run(run_here(attempt, folder, install(folder), python))
+                    asyncio.run(run_here(attempt, folder, install(folder), interpreter))

@@ -8,6 +8,7 @@ import click
 
 from daemon.cli.folder import DATABASE, connect, database_folder, dir_argument, existing_folder
 from daemon.cli.output import plural, print_table
+from daemon.sandbox import Interpreter
 
 
 @click.command("read-context")
@@ -41,12 +42,14 @@ def _checked(file: Path, folder: Path) -> dict[str, Any]:
     import ctxlib
     from daemon.context_file import check
 
-    python = None
+    rows: dict[str, Any] = {}
     if (folder / DATABASE).exists():
         with connect(folder) as service:
-            python = service.call("settings")["rows"].get("context_python")
+            rows = service.call("settings")["rows"]
+    python = rows.get("context_python") or sys.executable
+    interpreter = Interpreter.of(python, rows.get("sandbox_args"), folder)
     library = Path(ctxlib.__file__).parent.parent
-    found = asyncio.run(check(file.absolute(), library, python or sys.executable))
+    found = asyncio.run(check(file.absolute(), library, interpreter))
     broken = found.get("broken")
     return {
         "variables": found.get("variables", []),

@@ -13,6 +13,7 @@ import pytest
 from ctxlib import processes
 from daemon import context_file
 from daemon.context_file import ContextFile, check
+from daemon.sandbox import Interpreter
 
 LIBRARY = Path(__file__).parents[2]
 IN_ORDER = {"ok": True, "problems": [], "loading": False}
@@ -34,7 +35,7 @@ def made(path, register=ignore, mended=lambda: None, clock=time.monotonic):
     return ContextFile(
         path,
         library=lambda: LIBRARY,
-        python=lambda: sys.executable,
+        interpreter=lambda: Interpreter(sys.executable),
         register=register,
         mended=mended,
         clock=clock,
@@ -107,7 +108,7 @@ async def test_what_an_import_has_started_ends_with_the_check(path, tmp_path, th
         f"import pathlib, subprocess\nprocess = subprocess.Popen(['sleep', '1000'])\n"
         f"pathlib.Path('pid').write_text(str(process.pid))\n{then}\n"
     )
-    answer = await check(path, LIBRARY, sys.executable, timeout=5.0)
+    answer = await check(path, LIBRARY, Interpreter(sys.executable), timeout=5.0)
     assert ("did not load within 5 s" in str(answer)) == bool(then)
     found = processes.read(int((tmp_path / "pid").read_text()))
     assert found is None or found.zombie
@@ -118,7 +119,7 @@ async def test_a_check_that_is_killed_leaves_nothing_behind(tmp_path, path, monk
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     path.write_text("import os, time\nopen('begun', 'w').close()\ntime.sleep(1000)\n")
-    checking = asyncio.create_task(check(path, LIBRARY, sys.executable))
+    checking = asyncio.create_task(check(path, LIBRARY, Interpreter(sys.executable)))
     async with asyncio.timeout(20):
         while not (tmp_path / "begun").exists():
             await asyncio.sleep(0.01)

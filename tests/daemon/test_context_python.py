@@ -7,12 +7,13 @@ import pytest
 
 from daemon import context_python
 from daemon.context_python import check_python
+from daemon.sandbox import Interpreter
 
 LIBRARY = Path(__file__).parents[2]
 
 
 async def check(python, source="euxfel"):
-    return await check_python(str(python), LIBRARY, source)
+    return await check_python(Interpreter(str(python)), LIBRARY, source)
 
 
 def python_that(tmp_path, first):
@@ -90,11 +91,11 @@ async def test_a_source_that_is_not_there(tmp_path):
     ("content", "mode", "words"),
     [
         (None, 0, "there is no file"),
-        ("#!/bin/sh\n", 0o644, "does not run: Permission denied"),
+        ("#!/bin/sh\n", 0o644, "cannot be started: Permission denied"),
         ("#!/bin/sh\necho I am a shell\nexit 3", 0o755, "(exit code 3): I am a shell"),
         ("#!/bin/sh\n", 0o755, "does not run as a Python does (exit code 0): it is no Python"),
-        ("#!/no/such/python\n", 0o755, "does not run: No such file or directory"),
-        ("nonsense", 0o755, "does not run: Exec format error"),
+        ("#!/no/such/python\n", 0o755, "cannot be started: No such file or directory"),
+        ("nonsense", 0o755, "cannot be started: Exec format error"),
     ],
 )
 async def test_what_is_no_python(tmp_path, content, mode, words):

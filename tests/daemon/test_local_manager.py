@@ -3,6 +3,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from beamtime import processes_of
 from job_helpers import ended, entries, make_job, times_started, values
 
 from ctxlib import claim, processes
 from daemon.backends import ContextBroken, Status
 from daemon.backends.local import LocalManager, fence, look_at, revoke
+from daemon.sandbox import Interpreter
 
 LIBRARY = Path(__file__).parents[2]
 
@@ -57,13 +60,13 @@ class Managed:
 
     def __init__(self, folder, *, idle_seconds=600, max_servers=4, **options):
         self.wakes, self.ends, self.logged = [], [], []
-        self.mode, self.python = "fork", sys.executable
+        self.mode, self.python, self.sandbox = "fork", sys.executable, ()
         self.idle_seconds, self.max_servers = idle_seconds, max_servers
         self.claim_ttl = 60.0
         self.manager = LocalManager(
             folder,
             LIBRARY,
-            python=lambda: self.python,
+            interpreter=lambda: Interpreter(self.python, self.sandbox),
             mode=lambda: self.mode,
             idle_seconds=lambda: self.idle_seconds,
             max_servers=lambda: self.max_servers,
@@ -252,6 +255,20 @@ async def test_a_python_that_is_not_there_is_named(managed, tmp_path):
     local.python = "/no/such/python"
     with pytest.raises(ContextBroken, match=r"/no/such/python cannot be started: No such file"):
         await local.manager.submit(make_job(tmp_path, context=PLAIN))
+
+
+@pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="bwrap is missing: apt install bubblewrap"
+)
+async def test_a_sandbox_whose_processes_cannot_be_watched_is_refused(managed, tmp_path):
+    local, attempt = managed(), make_job(tmp_path, context=PLAIN)
+    local.sandbox = ("bwrap", "--bind", "/", "/", "--dev", "/dev", "--unshare-pid")
+    local.sandbox += ("--proc", "/proc")
+    with pytest.raises(ContextBroken, match="cannot watch the processes of the sandbox"):
+        await local.manager.submit(attempt)
+    await eventually(lambda: not processes_of(tmp_path))
+    local.sandbox = ("bwrap", "--bind", "/", "/", "--dev", "/dev", "--proc", "/proc")
+    await local.do(attempt)
 
 
 async def test_a_request_that_cannot_be_read(managed, tmp_path):

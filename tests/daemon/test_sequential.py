@@ -7,6 +7,7 @@ from pathlib import Path
 from job_helpers import ended, make_job, times_started
 
 from daemon.backends.sequential import run_here
+from daemon.sandbox import Interpreter
 
 LIBRARY = Path(__file__).parents[2]
 
@@ -22,7 +23,7 @@ def number(run):
 async def test_an_attempt_that_is_told_of_twice_is_run_once(tmp_path):
     attempt = make_job(tmp_path, context=CONTEXT)
     async with asyncio.timeout(30):
-        await run_here(attempt, tmp_path, LIBRARY, sys.executable)
+        await run_here(attempt, tmp_path, LIBRARY, Interpreter(sys.executable))
         assert ended(attempt)["status"] == "finished"
-        await run_here(attempt, tmp_path, LIBRARY, sys.executable)
+        await run_here(attempt, tmp_path, LIBRARY, Interpreter(sys.executable))
     assert times_started(attempt) == {"number": 1}
