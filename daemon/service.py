@@ -37,6 +37,7 @@ from daemon.library import install
 from daemon.locate import LOOK_SECONDS
 from daemon.lock import Holder
 from daemon.operations import Operations
+from daemon.person import person
 from daemon.processing import Processing
 from daemon.settings import Settings
 from daemon.store.origins import Origins
@@ -92,7 +93,7 @@ class Service:
         )
         await self.database.open()
         self.inbox = Inbox(self.database)
-        self.queue = Queue(self.database, log=LOG)
+        self.queue = Queue(self.database, log=LOG, by=person())
         self.records = Records(self.database)
         self.housekeeping = Housekeeping(
             self.folder,

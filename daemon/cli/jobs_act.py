@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from daemon.cli.folder import connect, database_folder, in_option, program
-from daemon.cli.person import person
+from daemon.person import person
 
 OUTCOMES = {
     "queued": "queued for another attempt",

@@ -8,7 +8,7 @@ import click
 
 from daemon.cli.folder import connect, database_folder, in_option
 from daemon.cli.output import plural, print_table
-from daemon.cli.person import person
+from daemon.person import person
 
 MANY = 20
 """More things than this that go for the same reason are only counted."""

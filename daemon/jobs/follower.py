@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Progress:
     order: list[str] = field(default_factory=list)
     cluster: list[str] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
+    where: str | None = None
     variable: str | None = None
     report: dict[str, Any] | None = None
     ended: Entry | None = None
@@ -38,7 +39,9 @@ class Progress:
     def take(self, entry: Entry) -> None:
         """Take note of one line; to take it again changes nothing."""
         fields = entry.fields
-        if entry.kind == "plan":
+        if entry.kind == "claimed" and "user" in fields:
+            self.where = f"{fields['user']}@{fields['host']}"
+        elif entry.kind == "plan":
             self.order, self.cluster = fields["order"], fields["cluster"]
         elif entry.kind == "started":
             self.variable, self.report = fields["variable"], None
@@ -58,7 +61,7 @@ class Outcome:
 
     `how` is finished, failed, stopped, broken (the context) or lost; `cluster` says that cluster
     variables are left for another job, `ran` that it has left results; `problems` are those of a
-    broken context.
+    broken context; `by` is who ran it, as `user@host`, if it said so.
     """
 
     how: str
@@ -67,6 +70,7 @@ class Outcome:
     cluster: bool = False
     ran: bool = True
     problems: list[dict[str, Any]] | None = None
+    by: str | None = None
 
 
 class Follower:
@@ -202,7 +206,9 @@ class Follower:
             return
         self._began = True
         await insist(
-            lambda: self._queue.transition(self.job, State.RUNNING, Who.OWNER, "claimed"),
+            lambda: self._queue.transition(
+                *(self.job, State.RUNNING, Who.OWNER, "claimed", self.progress.where)
+            ),
             self.job.name,
             self._outside.log,
         )
@@ -254,7 +260,8 @@ class Follower:
             how = "failed" if how == "finished" else how
         cluster = how == "finished" and bool(self.progress.cluster) and not self.job.cluster
         ran = bool(self.progress.done)
-        return Outcome(how, reason, self._taken, cluster=cluster, ran=ran, problems=problems)
+        outcome = Outcome(how, reason, self._taken, cluster=cluster, ran=ran, problems=problems)
+        return replace(outcome, by=self.progress.where)
 
 
 def _written(attempt: Path) -> int | None:

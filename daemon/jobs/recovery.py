@@ -45,11 +45,6 @@ class Recovery:
             except Exception as error:
                 log.exception("%s cannot be taken up again", job.name)
                 await self._lost(job, f"it cannot be taken up again: {error}")
-        for job in await insist(self._queue.to_combine, "reading the queue", log):
-            try:
-                await self._end_orphan(job)
-            except Exception:
-                log.exception("%s: what is left of it cannot be ended", job.name)
         # What jobs waited for may be over; it is found out anew.
         await insist(lambda: self._queue.hold_back(""), "the queue", log)
 
@@ -74,24 +69,7 @@ class Recovery:
             # Whoever was asked to stop it may have been killed before they did.
             await self._outside.manager.cancel(follower.handle, await self._why(job))
         self._outside.log.info("%s: taking up attempt %d again", job.name, job.attempt)
-        if job.state is State.STOP_REQUESTED:
-            # Whoever took the request may have ended before the attempt was told.
-            why = (await self._queue.history(job.id))[-1]["why"]
-            await self._outside.manager.cancel(follower.handle, why)
         self._begun(follower)
-
-    async def _end_orphan(self, job: Job) -> None:
-        """End an attempt that is at work although its job has ended, as an operator's act has it.
-
-        Whoever should have ended it was killed in between.
-        """
-        handle, _ = await self._queue.progress(job)
-        if handle is None:
-            handle = str(folder.attempt_folder(self._outside.job_folder(job.id), job.attempt))
-        status = (await self._outside.manager.poll([handle]))[handle]
-        if status.state == "running":
-            self._outside.log.warning("%s has ended, but not its attempt: ending it", job.name)
-            await self._outside.manager.cancel(handle, await self._why(job))
 
     async def _why(self, job: Job) -> str:
         """Why the job has its present state."""

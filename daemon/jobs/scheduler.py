@@ -214,6 +214,7 @@ class Scheduler:
             *(job, State(outcome.how), outcome.reason),
             offsets=outcome.offsets,
             cluster=outcome.cluster,
+            by=outcome.by,
         )
         ended = await insist(finish, job.name, self._outside.log)
         if outcome.cluster:

@@ -453,3 +453,23 @@ async def test_what_is_asked_often_reads_no_long_queue(db, queue):
     (query,) = [text for text in asked if text.startswith("SELECT")]
     ((*_, plan),) = await db.read(lambda c: c.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
     assert plan == "SEARCH jobs USING INDEX due_jobs"
+
+
+async def test_the_history_says_who_did_it(db, clock):
+    queue = Queue(db, log=LOG, now=clock, by="amore@exfl1")
+    await queue.create([work()])
+    job = await queue.claim()
+    await queue.transition(job, State.RUNNING, Who.OWNER, "claimed", "amore@exfl2")
+    await queue.lose(job, "gone", max_attempts=3)
+    job = await queue.claim()
+    await queue.finish(job, State.FINISHED, "", offsets={}, cluster=False, by="amore@exfl3")
+    told = [(row["became"], row["who"], row["by"]) for row in await queue.history(job.id)]
+    assert told == [
+        ("queued", "server", "amore@exfl1"),
+        ("dispatched", "claim", "amore@exfl1"),
+        ("running", "owner", "amore@exfl2"),
+        ("queued", "lease", "amore@exfl1"),
+        ("dispatched", "claim", "amore@exfl1"),
+        ("running", "owner", "amore@exfl3"),
+        ("finished", "owner", "amore@exfl3"),
+    ]

@@ -1,4 +1,4 @@
-"""Who runs a command, for what is recorded with their name."""
+"""Who this process runs as, for what is recorded with their name."""
 
 import getpass
 import os
@@ -6,7 +6,7 @@ import socket
 
 
 def person() -> str:
-    """The user and the host that this command runs as: "sam@max-display001"."""
+    """The user and the host that this process runs as: "sam@max-display001"."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
