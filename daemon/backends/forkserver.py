@@ -38,11 +38,15 @@ class KilledLoading(ContextBroken):
 
 @dataclass(frozen=True)
 class ServerKey:
-    """What one fork server is for: jobs of this context in this Python, `fork` or `fresh`."""
+    """What one fork server is for: jobs of this context in this Python, `fork` or `fresh`.
+
+    `alone` is the only attempt that it is for, if it may be one that takes its server with it.
+    """
 
     context: Path
     interpreter: Interpreter
     mode: str
+    alone: str = ""
 
 
 @dataclass(frozen=True)

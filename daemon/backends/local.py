@@ -72,8 +72,10 @@ class LocalManager:
         request cannot be read.
         """
         request = json.loads(await asyncio.to_thread((attempt_dir.parent / REQUEST).read_bytes))
-        key = ServerKey(Path(request["context"]), self._interpreter(), self._mode())
         handle = str(attempt_dir)
+        # An earlier attempt may have ended its server, and other jobs with it.
+        alone = "" if attempt_dir.name == "1" else handle
+        key = ServerKey(Path(request["context"]), self._interpreter(), self._mode(), alone)
         for _ in range(_MOST_RELOADS):
             server = await self._server(key)
             self._at_work[handle] = server
@@ -81,6 +83,8 @@ class LocalManager:
             if answer.kind == "accepted":
                 return handle
             self._at_work.pop(handle, None)
+            if alone:
+                self._let_go(server)
             if answer.kind == "claimed" or claim.exists(attempt_dir):
                 return handle
             if answer.kind == "rejected":
@@ -189,8 +193,12 @@ class LocalManager:
         server.retire()
         if self._servers.get(server.key) is server:
             del self._servers[server.key]
+            if server.key.alone:
+                self._starting.pop(server.key, None)
 
     def _ended(self, server: ForkServer, handles: list[str]) -> None:
+        if server.key.alone:
+            self._let_go(server)
         for handle in handles:
             if self._at_work.get(handle) is server:
                 del self._at_work[handle]

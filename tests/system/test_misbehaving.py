@@ -327,6 +327,50 @@ def test_each_alone_and_whoever_comes_next(witness: Witness) -> None:
     assert not list(control_groups(witness))
 
 
+POISON = (
+    PRELUDE
+    + """
+@Variable()
+def first(run):
+    return 1
+
+@Variable()
+def kills_what_watches_it(run, number: "meta#run_number"):
+    if number == 1:
+        call(number, "kills")
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)
+    return 2
+
+@Variable()
+def needs_it(run, it: "var#kills_what_watches_it"):
+    return it + 1
+
+@Variable()
+def last(run):
+    return 4
+"""
+)
+
+
+def test_a_job_that_is_lost_again_and_again(witness: Witness) -> None:
+    witness.beamtime.write_context(POISON)
+    poison = process(witness, 1, None)
+    healthy = process(witness, 98, None)
+    row = witness.wait_until_done(poison)
+    assert (row["state"], row["lost"]) == ("failed", 3)
+    assert "the last of 3 attempts that were lost" in row["reason"]
+    assert witness.calls(1)["kills"] == 3
+    # All others came first, from the second attempt on.
+    assert witness.beamtime.value(1, "last") == 4
+    assert witness.done_twice(poison) == []
+    row = witness.wait_until_done(healthy)
+    assert row["state"] == "finished", row["reason"]
+    assert row["lost"] <= 1  # it may have been at work beside the first attempt
+    assert witness.beamtime.value(98, "needs_it") == 3
+    wait_until(lambda: not leftovers(witness))
+
+
 def process_and_wait(witness: Witness, run: int) -> str:
     job = process(witness, run, "last")
     witness.wait_until_done(job)
