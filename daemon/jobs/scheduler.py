@@ -64,6 +64,7 @@ class Scheduler:
         recovery = Recovery(self._queue, self._outside, begun=self._follow, lost=self._lost)
         # Before anything that is under way can end: of one run, what ended first is combined first.
         for job in await insist(self._queue.to_combine, "reading the queue", self._outside.log):
+            await self._end_orphan(job)
             self._finisher.add(job)
         await self._submitted.recover()
         await recovery.recover()
@@ -263,9 +264,24 @@ class Scheduler:
         except Exception:
             log.exception("%s: the next start finds out what became of it", job.name)
 
+    async def _end_orphan(self, job: Job) -> None:
+        """End an attempt that is at work although an operator has given its job up.
+
+        The daemon that should have ended it was killed in between.
+        """
+        attempt = attempt_folder(self._outside.job_folder(job.id), job.attempt)
+        if job.state is State.FAILED and attempt.is_dir():
+            try:
+                handle, _ = await self._queue.progress(job)
+                await self._end(handle or str(attempt), job.reason)
+            except Exception:
+                self._outside.log.exception("%s: what is left of it cannot be ended", job.name)
+
     async def _end(self, handle: str, why: str) -> None:
         """Have an attempt ended; it has when this returns, so that another one may follow."""
         manager = self._outside.manager
+        if (await manager.poll([handle]))[handle].state != "running":
+            return
         await manager.cancel(handle, why)
         with suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):
