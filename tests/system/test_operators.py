@@ -117,12 +117,12 @@ def test_the_life_of_an_operator(beamtime: Beamtime) -> None:
     history = shown.partition("History:\n")[2].partition("\n\n")[0].splitlines()[1:]
     steps = [re.sub(r"^\S+ \S+ ", "", line) for line in history]
     assert steps == [
-        "0 queued server filesystem",
+        f"0 queued server ({ME}) filesystem",
         f"0 canceled ops ({ME}) wrong run",
         f"0 queued ops ({ME}) requeued by {ME}",
-        "1 dispatched claim its turn",
-        "1 running owner claimed",
-        "1 finished owner",
+        f"1 dispatched claim ({ME}) its turn",
+        f"1 running owner ({ME}) claimed",
+        f"1 finished owner ({ME})",
     ]
 
     # A finished one is computed again only with force.
