@@ -23,11 +23,30 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
     """Run `work` in a forked process that is killed before its step `number`; False at its end."""
     left = number
 
-    def step(*_: object) -> None:
+    def step() -> None:
         nonlocal left
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    ended = in_child(lambda: _in_steps(work, step))
+    assert ended in (0, -signal.SIGKILL), "the work itself failed"
+    return ended != 0
+
+
+def number_of_steps(work: Callable[[], object]) -> int:
+    """Run `work` in a forked process, and return how many steps it has."""
+    reader, writer = os.pipe()
+    ended = in_child(lambda: _in_steps(work, lambda: os.write(writer, b".")))
+    os.close(writer)
+    with open(reader, "rb") as steps:  # noqa: PTH123 - a pipe has no path
+        number = len(steps.read())
+    assert ended == 0, "the work itself failed"
+    return number
+
+
+def _in_steps(work: Callable[[], object], step: Callable[[], object]) -> None:
+    """Do `work`, and call `step` before each of its steps; for processes that end with it."""
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _STEPS or (event == "open" and _writes(arguments[2])):
@@ -35,18 +54,13 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = real_connect(*arguments, **options)
-        connection.set_trace_callback(step)
+        connection.set_trace_callback(lambda _: step())
         return connection
 
-    def work_in_steps() -> None:
-        sqlite3.connect = connect  # type: ignore[assignment]  # of the one call that is needed
-        sys.addaudithook(audit)
-        work()
-
     real_connect = sqlite3.connect
-    ended = in_child(work_in_steps)
-    assert ended in (0, -signal.SIGKILL), "the work itself failed"
-    return ended != 0
+    sqlite3.connect = connect  # type: ignore[assignment]  # of the one call that is needed
+    sys.addaudithook(audit)
+    work()
 
 
 def with_files_up_to(size: int, work: Callable[[], object]) -> bool:

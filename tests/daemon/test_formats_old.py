@@ -1,5 +1,4 @@
 import errno
-import itertools
 import shutil
 import sqlite3
 import subprocess
@@ -9,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from kill_steps import killed_at, with_files_up_to
+from kill_steps import killed_at, number_of_steps, with_files_up_to
 from old_formats import make_intermediate, make_v0
 from peer import PEER, ask, needs_peer
 
@@ -159,7 +158,11 @@ def test_killed_at_any_step_it_can_be_begun_again(tmp_path, kind):
     migrate(wanted, kind, dry_run=False)
     before = dump(original / "runs.sqlite")
     expected = set(tree(wanted))
-    for number in itertools.count(1, 7):
+    whole = shutil.copytree(original, tmp_path / "whole")
+    end = number_of_steps(lambda: migrate(whole, kind, dry_run=False))
+    assert end > 30
+    # The last steps are those in which the new takes the place of the old.
+    for number in sorted({*range(1, end, 7), *range(end - 12, end + 2)}):
         folder = shutil.copytree(original, tmp_path / f"{number}")
         killed = killed_at(number, lambda folder=folder: migrate(folder, kind, dry_run=False))
         if schema.check(folder / "runs.sqlite"):
@@ -174,9 +177,7 @@ def test_killed_at_any_step_it_can_be_begun_again(tmp_path, kind):
             backups = [*folder.glob(f"extracted_data*/{path.name}")]
             assert path.read_bytes() in [backup.read_bytes() for backup in backups]
         shutil.rmtree(folder)
-        if not killed:
-            break
-    assert number > 30
+        assert killed == (number <= end)
 
 
 def test_on_a_full_disk_the_old_one_stays(tmp_path):
