@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -83,7 +84,7 @@ class Ground:
         """Start a command of ours under the killer."""
         tests = Path(__file__).parent
         mark = f"{MARK}={self.beamtime.path}"
-        command = [*RUNTABLE[:1], str(tests / "killer.py"), str(self.folder)]
+        command = [sys.executable, str(tests / "killer.py"), "--leash", str(self.folder)]
         command += [str(self._orders), "/usr/bin/env", mark, *RUNTABLE, *arguments]
         with (self.beamtime.path / "programs.out").open("ab") as output:
             killer = subprocess.Popen(
@@ -91,7 +92,7 @@ class Ground:
                 cwd=self.folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # the leash
                 env={**os.environ, "SUPERVISOR_ENABLED": "1"},
             )
         self._killers.append(killer)
@@ -134,12 +135,16 @@ class Ground:
         with suppress(AssertionError):
             wait_until(lambda: not self.witness.processes(), 10)
         left += [f"still there: {line}" for line in self.witness.processes().values()]
-        for killer in self._killers:
-            killer.kill()
-            killer.wait()
+        self.abandon()
         cost = cost_of_folder(self.folder)
         cost.wrong += left
         return cost
+
+    def abandon(self) -> None:
+        """End the killers, and with them all that they run."""
+        for killer in self._killers:
+            killer.kill()
+            killer.communicate()
 
     # What the killer says
 

@@ -1,7 +1,8 @@
 """Runs a program and kills it, or what it started, before the N-th write to a kind of file.
 
-    python killer.py FOLDER ORDERS COMMAND...
+    python killer.py [--leash] FOLDER ORDERS COMMAND...
 
+With --leash everything is ended when standard input is closed: when who started it is gone.
 Every write below the database folder FOLDER is a line of ORDERS/log. What to kill is said by the
 file ORDERS/order, which may be replaced at any time; counting begins anew then.
 """
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,9 +152,21 @@ def _program(pid: int) -> str:
     return next((role for words, role in PROGRAMS.items() if words in command), "other")
 
 
+def _end_with(leash: int) -> None:
+    os.read(leash, 1)
+    os._exit(1)  # what is traced ends with its tracer
+
+
 def main() -> None:
     """Run the program; exits as it does."""
-    folder, orders, *command = sys.argv[1:]
+    arguments = sys.argv[1:]
+    if arguments[0] == "--leash":
+        del arguments[0]
+        leash = os.dup(0)
+        threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), 0)
+    folder, orders, *command = arguments
     killer = Killer(Path(folder).resolve(), Path(orders))
     status = tracing.run(command, killer.stopped, forked=killer.forked, executed=killer.executed)
     sys.exit(os.waitstatus_to_exitcode(status) % 256)

@@ -111,24 +111,36 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="runtable-kills-"))
     template = make_template(root / "template")
     grounds = [Ground(root / f"{n}", template) for n in range(args.lanes)]
-    begun = time.monotonic()
-    points = [p for victim in args.only or VICTIMS for p in count_points(grounds[0], victim)]
-    points = points[:: args.every]
-    print(f"{len(points)} points in {root}", flush=True)
-    done = count(1)
-
-    def told(outcome: Outcome) -> None:
-        for line in outcome.cost.lines():
-            print(f"{outcome.point}: {line}", flush=True)
-        if (number := next(done)) % 50 == 0:
-            print(f"{number} of {len(points)}, {time.monotonic() - begun:.0f} s", flush=True)
-
-    outcomes = try_all(points, grounds, told)
-    left = [line for ground in grounds for line in ground.close().lines()]
+    try:
+        points = [p for victim in args.only or VICTIMS for p in count_points(grounds[0], victim)]
+        points = points[:: args.every]
+        print(f"{len(points)} points in {root}", flush=True)
+        outcomes = try_all(points, grounds, Progress(len(points)))
+        left = [line for ground in grounds for line in ground.close().lines()]
+    finally:
+        for ground in grounds:
+            ground.abandon()
     print(*summary(outcomes), *left, sep="\n")
     if left or any(outcome.cost for outcome in outcomes):
         sys.exit(f"see {root}")
     shutil.rmtree(root)
+
+
+class Progress:
+    """Says what a kill has cost, and now and then how far it is."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._done = count(1)
+        self._begun = time.monotonic()
+
+    def __call__(self, outcome: Outcome) -> None:
+        """Take note of `outcome`."""
+        for line in outcome.cost.lines():
+            print(f"{outcome.point}: {line}", flush=True)
+        if (number := next(self._done)) % 50 == 0:
+            seconds = time.monotonic() - self._begun
+            print(f"{number} of {self._number}, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,12 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Ground]]:
     root = tmp_path_factory.mktemp("killpoints")
     template = make_template(root / "template")
     grounds = [Ground(root / f"{n}", template) for n in range(2)]
-    costs = []
+    yield grounds
     try:
-        yield grounds
-    finally:
         costs = [ground.close() for ground in grounds]
+    finally:
+        for ground in grounds:
+            ground.abandon()
     assert not any(costs), [line for cost in costs for line in cost.lines()]
 
 
