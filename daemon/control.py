@@ -70,10 +70,14 @@ class Endpoint:
         temporary = folder / ".control.new.json"
         temporary.unlink(missing_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w") as file:
-            json.dump(asdict(self), file)
-            os.fchmod(file.fileno(), mode)
-        temporary.rename(self.path(folder))
+        try:
+            with os.fdopen(fd, "w") as file:
+                json.dump(asdict(self), file)
+                os.fchmod(file.fileno(), mode)
+            temporary.rename(self.path(folder))
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 class ControlClient:

@@ -3,13 +3,17 @@
 import asyncio
 import os
 import signal
+import sqlite3
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
 from daemon import __version__
 from daemon.control import ControlClient, Endpoint, ServiceError
 from daemon.database import SchemaError
+from daemon.jobs.trouble import is_passing
 from daemon.listener import is_listener
 from daemon.listener.service import Listener
 from daemon.lock import FolderLock, Holder
@@ -18,6 +22,8 @@ from daemon.service import LOG, Service
 from daemon.settings import Settings
 
 RETRY_SECONDS = 0.2
+ANEW_SECONDS = 5.0
+"""After how long a daemon that could not serve for a reason that may pass tries again."""
 KEEP_SECONDS = 1.0
 """How often to look whether the lock is still the one at its path."""
 
@@ -29,12 +35,25 @@ class AlreadyServedError(Exception):
 def run(folder: Path, *, patient: bool | None = None, debug: bool = False) -> None:
     """Serve `folder` until SIGTERM or SIGINT; with `debug` the terminal gets the debug log.
 
+    While the disk is full, or the folder read-only, a patient daemon tries again now and then.
+
     When another daemon holds the folder, a `patient` one waits for it to end (under Supervisor it
     is patient by itself); the other raises AlreadyServedError. A command that holds it is asked to
     hand over. Raises ServiceError or SchemaError when the folder cannot be served.
     """
     if patient is None:
         patient = "SUPERVISOR_ENABLED" in os.environ
+    try:
+        _run(folder, patient=patient, debug=debug)
+    except (OSError, sqlite3.Error) as error:
+        if not (patient and is_passing(error)):
+            raise
+        # The log may be what cannot be written.
+        print(f"{error}; trying again in {ANEW_SECONDS:g} s", file=sys.stderr, flush=True)
+        _begin_anew()
+
+
+def _run(folder: Path, *, patient: bool, debug: bool) -> None:
     os.umask(Settings().umask)  # for the log; the folder's own setting is known a little later
     log_to(folder, terminal="SUPERVISOR_ENABLED" not in os.environ, debug=debug)
     lock = FolderLock(folder)
@@ -53,6 +72,12 @@ def run(folder: Path, *, patient: bool | None = None, debug: bool = False) -> No
         raise
     finally:
         lock.release()
+
+
+def _begin_anew() -> NoReturn:
+    """Be a new process of this id: Supervisor gives up on what ends soon, again and again."""
+    time.sleep(ANEW_SECONDS)
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _take(lock: FolderLock, folder: Path, patient: bool) -> None:

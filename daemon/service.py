@@ -150,7 +150,12 @@ class Service:
         self.scheduler = Scheduler(self.queue, self.inbox, outside)
         await self.scheduler.start()
         self._control = ControlServer(self.folder, self.operations.handlers, log=LOG)
-        await self._control.start(ENDPOINT_MODES[self.settings.share_with])
+        try:
+            await self._control.start(ENDPOINT_MODES[self.settings.share_with])
+        except BaseException:
+            await self.scheduler.stop(0.0)
+            await self._manager.close()
+            raise
         self._at_work = True
 
     async def start_sources(self) -> None:

@@ -1,0 +1,122 @@
+"""A full disk, and one that cannot be written: the daemon waits, and nothing of a run is lost."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from beamtime import Beamtime
+from helpers import wait_until
+from witness import HELD_UP, Witness, marked
+
+from ctxlib.table import RunTable
+
+pytestmark = pytest.mark.system
+
+SIZE = 6 << 20
+
+
+@pytest.fixture(scope="module")
+def witness(tmp_path_factory: pytest.TempPathFactory, example_proposal: Path) -> Iterator[Witness]:
+    """A database folder on a small disk of its own."""
+    beamtime = Beamtime(tmp_path_factory.mktemp("disk"), example_proposal)
+    beamtime.folder.mkdir(parents=True)
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk: run the tests as root, in a container say")
+    mount("-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", beamtime.folder)
+    try:
+        with marked(beamtime) as witness:
+            beamtime.init(HELD_UP, stop_grace=0, local_jobs=4)
+            yield witness
+    finally:
+        subprocess.run(["umount", "--lazy", str(beamtime.folder)], check=True)
+
+
+def mount(*arguments: object) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Fill the disk to its last block."""
+    filler = folder / "filler"
+    with filler.open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return filler
+
+
+def check_complete(witness: Witness, run: int) -> None:
+    beamtime = witness.beamtime
+    row = witness.wait_until_done(witness.job(run))
+    assert (row["state"], row["combined"], row["lost"]) == ("finished", 1, 0), row["reason"]
+    assert (beamtime.value(run, "first"), beamtime.value(run, "last")) == (1, 4951.0)
+    results = RunTable(witness.folder)[run]
+    assert (results["array"].read()[99], results["last"].read()) == (99.0, 4951.0)
+    assert witness.calls(run)["last"] == 1
+    assert witness.errors(run) == {"fails": ("ValueError", "no such motor")}
+
+
+def test_a_disk_that_fills_up_during_a_run(witness: Witness) -> None:
+    beamtime, daemon = witness.beamtime, witness.served()
+    witness.release(2)
+    beamtime.arrive(1)
+    witness.wait_for_call(1, "slow")
+    filler = fill(witness.folder)
+    (witness.folder / "go-1").symlink_to(witness.folder)  # takes no block
+    refused = beamtime.run("notify", "--run", 1, "--data", "proc", check=False)
+    assert (refused.returncode, "full" in refused.stderr) == (1, True)
+    beamtime.arrive(2)
+    wait_until(lambda: "disk is full" in said(beamtime))
+    assert daemon.poll() is None
+    witness.kill_daemon()
+    (witness.folder / "control.json").unlink()
+    fill(witness.folder)
+    waiting = beamtime.start_daemon()
+    wait_until(
+        lambda: f"process {waiting.pid} of" in said(beamtime) or "No space" in said(beamtime)
+    )
+    assert waiting.poll() is None
+    filler.unlink()
+    wait_until(lambda: f'"pid": {waiting.pid},' in control(witness), 30)
+    check_complete(witness, 1)
+    wait_until(lambda: [job for job in beamtime.jobs() if job[1] == 2])
+    check_complete(witness, 2)
+    waiting.terminate()
+    assert waiting.wait(20) == 0
+    hidden = [path for path in witness.folder.rglob(".*") if path.is_file()]
+    assert hidden == []
+
+
+def said(beamtime: Beamtime) -> str:
+    """What daemons said, in the log or, where that was full, on the terminal."""
+    return beamtime.log() + (beamtime.path / "listen.out").read_text()
+
+
+def control(witness: Witness) -> str:
+    path = witness.folder / "control.json"
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_folder_that_cannot_be_written(witness: Witness) -> None:
+    wait_until(lambda: not witness.processes())
+    mount("-o", "remount,ro", witness.folder)
+    try:
+        table = RunTable(witness.folder)
+        assert table.table()["first"].tolist() == [1, 1]
+        assert table[1]["array"].read()[99] == 99.0
+        refused = witness.beamtime.run("reprocess", 1, check=False)
+        assert refused.returncode == 1
+        assert "Read-only" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        waiting = witness.beamtime.start_daemon()
+        before = said(witness.beamtime).count("Read-only file system")
+        wait_until(lambda: said(witness.beamtime).count("Read-only file system") > before)
+        assert waiting.poll() is None
+    finally:
+        mount("-o", "remount,rw", witness.folder)
+    wait_until(lambda: f'"pid": {waiting.pid},' in control(witness), 30)
+    witness.beamtime.run("reprocess", 1, "--var", "first")
+    assert witness.calls(1)["first"] == 2
