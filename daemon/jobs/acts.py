@@ -74,9 +74,7 @@ class Acts(Views):
         return await self._act(job_id, act)
 
     def _move(self, connection: sqlite3.Connection, job: Job, to: State, why: str, by: str) -> None:
-        changes.move(
-            connection, job.id, job.attempt, to, Who.OPS, why, changes.Stamp(self._now(), by)
-        )
+        changes.move(connection, job.id, job.attempt, to, Who.OPS, why, self._stamp(by))
 
     async def _act(self, job_id: str, act: Callable[[sqlite3.Connection, Job], None]) -> Job:
         def transaction(connection: sqlite3.Connection) -> Job:

@@ -4,28 +4,22 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from daemon.database import Database
 from daemon.events.inbox import StoredEvent, job_of_event, mark_done
 from daemon.jobs import changes, choice
-from daemon.jobs.acts import Acts
-from daemon.jobs.changes import Stamp
+from daemon.jobs.endings import Endings, following_id
 from daemon.jobs.folder import new_id
 from daemon.jobs.job import (
-    COMBINED,
-    LOCAL,
-    NOT_COMBINED,
-    PENDING,
-    SEQUENTIAL,
     Job,
     Work,
     job_of,
     work_of,
 )
-from daemon.jobs.states import ACTIVE, TERMINAL, State, Who
+from daemon.jobs.states import ACTIVE, State, Who
 from daemon.jobs.views import listed
 
 T = TypeVar("T")
@@ -34,7 +28,7 @@ RETRY_PAUSE = 5.0
 """Seconds that each loss after the first adds to the pause before the next attempt."""
 
 
-class Queue(Acts):
+class Queue(Endings):
     """Jobs and what is known of them. Every change is one transaction, on disk when it returns."""
 
     def __init__(
@@ -50,9 +44,8 @@ class Queue(Acts):
 
         `by` is who this process is, as `user@host`, for the history.
         """
-        super().__init__(db, log=log, now=now)
+        super().__init__(db, log=log, now=now, by=by)
         self._new_id = new_id
-        self._by = by
 
     # Making
 
@@ -99,9 +92,6 @@ class Queue(Acts):
             return job
 
         return await self._db.write(take)
-
-    def _stamp(self, by: str | None = None) -> Stamp:
-        return Stamp(self._now(), self._by if by is None else by)
 
     def _unused_id(self, connection: sqlite3.Connection) -> str:
         """A new id: of thousands that are made in the same second some are the same."""
@@ -256,65 +246,10 @@ class Queue(Acts):
             return None, {}
         return row["handle"], json.loads(row["offsets"])
 
-    # After the end
-
-    async def set_combined(
-        self, job: Job, trouble: str = "", again: Collection[str] = ()
-    ) -> Job | None:
-        """The results are in the run file, or `trouble` says why they cannot be put there.
-
-        The variables `again` have to be computed once more; returns the job for that, which is
-        queued in the same transaction. To say it again, or of an old attempt, changes nothing.
-        """
-        query = """UPDATE jobs SET combined = ?,
-                       reason = CASE WHEN reason = '' THEN ? WHEN ? = '' THEN reason
-                                ELSE reason || '; ' || ? END
-                   WHERE id = ? AND attempt = ? AND combined != ?"""
-        outcome = (NOT_COMBINED if trouble else COMBINED, trouble, trouble, trouble)
-        values = (*outcome, job.id, job.attempt, COMBINED)
-        at = self._stamp()
-        # The command that ran the job, if one did, need not wait for this.
-        backend = LOCAL if job.backend == SEQUENTIAL else job.backend
-        left = replace(work_of(job), variables=tuple(again), match=())
-        work = replace(left, backend=backend, after=job.id)
-
-        def set_combined(connection: sqlite3.Connection) -> Job | None:
-            news = connection.execute(query, values).rowcount
-            if not (again and news):
-                return None
-            return changes.insert(connection, work, following_id(job, "again"), at)
-
-        return await self._db.write(set_combined)
-
-    async def to_combine(self) -> list[Job]:
-        """Ended jobs whose results are not yet in the run file, in the order of their ends."""
-        ended = listed(TERMINAL)
-        query = f"""SELECT * FROM jobs WHERE combined = {PENDING} AND attempt >= first_attempt
-                    AND state IN {ended} ORDER BY ended, position"""
-        return self._readable(await self._rows(query))
-
-    async def to_clean(self) -> list[Job]:
-        """Jobs whose fragments nobody needs: they are combined, and no job waits for them."""
-        return self._readable(await self._db.read(choice.cleanable))
-
-    async def set_cleaned(self, jobs: Iterable[Job]) -> None:
-        """The fragments of `jobs` are gone."""
-        ids = [(job.id, job.attempt) for job in jobs]
-        query = (
-            f"UPDATE jobs SET cleaned = 1 WHERE id = ? AND attempt = ? AND combined = {COMBINED}"
-        )
-        await self._db.write(lambda connection: connection.executemany(query, ids))
-
 
 def cluster_id(job: Job) -> str:
     """The id of the job that follows `job` with its cluster variables."""
     return following_id(job, "cluster")
-
-
-def following_id(job: Job, what: str) -> str:
-    """The id of the job that follows `job` for `what`; another one each time it was requeued."""
-    again = "" if job.first_attempt == 1 else f"-{job.first_attempt}"
-    return f"{job.id}{again}-{what}"
 
 
 def cluster_work(job: Job) -> Work:

@@ -15,11 +15,14 @@ from daemon.jobs.states import ACTIVE, State
 class Views:
     """What can be read of the queue. A row that cannot be read is left out of lists, and logged."""
 
-    def __init__(self, db: Database, *, log: logging.Logger, now: Callable[[], float]) -> None:
-        """Read from `db`; `now` is the time in seconds since the epoch, for what is written."""
+    def __init__(
+        self, db: Database, *, log: logging.Logger, now: Callable[[], float], by: str
+    ) -> None:
+        """Read from `db`; `now` is the time since the epoch in seconds, `by` who this process is."""
         self._db = db
         self._log = log
         self._now = now
+        self._by = by
 
     async def next_due(self) -> float | None:
         """The earliest time at which a queued job may start, by its own pause; None: no jobs."""
@@ -65,6 +68,9 @@ class Views:
         """What happened to a job: time, attempt, was, became, who, why; the oldest first."""
         query = "SELECT * FROM history WHERE job = ? ORDER BY id"
         return [dict(row) for row in await self._rows(query, job_id)]
+
+    def _stamp(self, by: str | None = None) -> changes.Stamp:
+        return changes.Stamp(self._now(), self._by if by is None else by)
 
     async def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         return await self._db.read(lambda connection: connection.execute(query, values).fetchall())
