@@ -16,6 +16,8 @@ from ctxlib import RunTable
 from ctxlib.runfile import RunFile
 from daemon.store import schema
 from daemon.store.formats_old import INTERMEDIATE, V0, MigrationError, migrate
+from daemon.store.storage import StoredResult
+from daemon.store.storage_folder import FolderStorage
 
 MIGRATE_WITH_PEER = """
 import sys
@@ -101,6 +103,12 @@ def test_pickles_are_not_read_and_what_nothing_tells_is_named(tmp_path):
     line = table[2, "line"].read()
     assert (line.dims, float(line.moment), line.x.values[-1]) == (("x",), 7.0, 4.5)
     assert cells(path)[1234, 1, "comment"][0] == "a good one"
+    with FolderStorage(tmp_path) as storage:
+        storage.save_result((1234, 2), StoredResult("new", np.arange(3.0)))
+        storage.save_result((1234, 3), StoredResult("new", 5))
+    table = RunTable(tmp_path)
+    assert table[2, "line"].read().identical(line)
+    assert (table[2, "new"].read().tolist(), table[3, "new"].read()) == ([0.0, 1.0, 2.0], 5)
     with pytest.raises(MigrationError, match="has format 4: `runtable migrate` without"):
         migrate(tmp_path, V0, dry_run=False)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from beamtime import Beamtime
 from helpers import wait_until
-from old_formats import make_numbered, make_v0
+from old_formats import make_numbered
 from peer import ask, needs_peer
 
 from ctxlib import RunTable
@@ -36,15 +36,11 @@ def beamtime(tmp_path: Path, example_proposal: Path) -> Iterator[Beamtime]:
 
 
 @needs_peer
-@pytest.mark.parametrize("old", ["format 1", "v0"])
-def test_new_results_stand_beside_the_old(beamtime: Beamtime, old: str) -> None:
-    path = make_v0(beamtime.folder) if old == "v0" else make_numbered(beamtime.folder, 1)
+def test_new_results_stand_beside_the_old(beamtime: Beamtime) -> None:
+    path = make_numbered(beamtime.folder, 1)
     settings = {"proposal_path": str(beamtime.path), "memory_reserve": "0", "settle_seconds": 0.2}
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO metameta VALUES (?, ?)", settings.items())
-    if old == "v0":
-        assert "migrate v0-to-v1" in beamtime.run("status", check=False).stderr
-        beamtime.run("migrate")
     beamtime.write_context(CONTEXT)
     beamtime.listen()
     beamtime.arrive(1)
@@ -54,7 +50,5 @@ def test_new_results_stand_beside_the_old(beamtime: Beamtime, old: str) -> None:
     assert (beamtime.value(1, "sample"), beamtime.value(1, "comment")) == ("water", "a good one")
     table = RunTable(beamtime.folder)
     assert table[1, "number"].read().tolist() == [1, 2]
-    if old == "v0":
-        assert table[1, "line"].read().dims == ("x",)
     read = ask(beamtime.folder, 1)
     assert read["variables"].keys() >= {"energy", "number"}
