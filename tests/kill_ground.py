@@ -80,8 +80,8 @@ class Ground:
 
     # Programs
 
-    def _under_killer(self, *arguments: str) -> psutil.Process:
-        """Start a command of ours under the killer."""
+    def _under_killer(self, *arguments: str) -> psutil.Process | None:
+        """Start a command of ours under the killer; None when all has ended again already."""
         tests = Path(__file__).parent
         mark = f"{MARK}={self.beamtime.path}"
         command = [sys.executable, str(tests / "killer.py"), "--leash", str(self.folder)]
@@ -96,8 +96,15 @@ class Ground:
                 env={**os.environ, "SUPERVISOR_ENABLED": "1"},
             )
         self._killers.append(killer)
-        (child,) = wait_until(lambda: psutil.Process(killer.pid).children())
-        return child
+        children: list[psutil.Process] = []
+
+        def begun() -> bool:
+            with suppress(psutil.NoSuchProcess):
+                children.extend(psutil.Process(killer.pid).children())
+            return bool(children) or killer.poll() is not None
+
+        wait_until(begun)
+        return children[0] if children else None
 
     def start(self) -> None:
         """Start a daemon, without waiting for it."""
@@ -226,7 +233,8 @@ class Ground:
         self.stop()
         self.order(point)
         command = self._under_killer("reprocess", str(run), "--mock")
-        command.wait(60)
+        if command is not None:
+            command.wait(60)
         # Killed before it had stored its wish, it has promised nothing: an event takes its place.
         return ["all"] if jobs_of(self.witness, run) else ["raw"]
 
