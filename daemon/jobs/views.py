@@ -18,7 +18,7 @@ class Views:
     def __init__(
         self, db: Database, *, log: logging.Logger, now: Callable[[], float], by: str
     ) -> None:
-        """Read from `db`; `now` is the time since the epoch in seconds, `by` who this process is."""
+        """Read from `db`; `now` gives seconds since the epoch, `by` is who this process is."""
         self._db = db
         self._log = log
         self._now = now
