@@ -78,8 +78,14 @@ class Origins:
             await self._database.write(lambda connection: _write(connection, job, found))
 
     async def made_by(self, proposal: int, run: int, job: str) -> list[str]:
-        """Give the variables of a run whose newest result is of the job with this id."""
-        query = "SELECT variable FROM origins WHERE proposal = ? AND run = ? AND job = ?"
+        """Give the variables of a run whose newest result is of the job with this id.
+
+        What it made before it was requeued does not count.
+        """
+        query = """SELECT variable FROM origins WHERE proposal = ? AND run = ? AND job = ?
+                   AND time >= coalesce((SELECT min(a.dispatched) FROM attempts AS a
+                       JOIN jobs AS j ON j.id = a.job AND a.number >= j.first_attempt
+                       WHERE j.id = origins.job), 0)"""
         rows = await self._database.read(
             lambda c: c.execute(query, (proposal, run, job)).fetchall()
         )
