@@ -60,9 +60,19 @@ class Deliveries:
         """Keep everything in `db`, which has MIGRATIONS."""
         self._db = db
 
-    async def store(self, event: MigrationEvent, databases: Sequence[str]) -> bool:
-        """Store `event`, to be handed to `databases`; False when it was there already."""
-        return await self._db.write(lambda connection: _insert(connection, event, databases))
+    async def store(
+        self, event: MigrationEvent, databases: Sequence[str], letter: int | None = None
+    ) -> bool:
+        """Store `event`, to be handed to `databases`; False when it was there already.
+
+        The dead letter with the number `letter`, which it was, is one no more.
+        """
+
+        def put(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM dead_letters WHERE id = ?", (letter,))
+            return _insert(connection, event, databases)
+
+        return await self._db.write(put)
 
     async def waiting(self, database: str, limit: int = 100) -> list[Delivery]:
         """The first events that `database` has not got yet, in the order in which they came."""
@@ -133,6 +143,18 @@ class Deliveries:
         query = "SELECT * FROM dead_letters ORDER BY id DESC LIMIT ?"
         rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
         return [dict(row) for row in reversed(rows)]
+
+    async def letters(self, ids: Sequence[int] | None) -> list[dict[str, Any]]:
+        """The messages that could not be read, in their order: those with `ids`, or all."""
+        query = "SELECT * FROM dead_letters ORDER BY id"
+        rows = await self._db.read(lambda c: c.execute(query).fetchall())
+        return [dict(row) for row in rows if ids is None or row["id"] in ids]
+
+    async def explain_letter(self, letter: int, error: str) -> None:
+        """Note why a message cannot be read now."""
+        query = "UPDATE dead_letters SET error = ? WHERE id = ?"
+        values = (_writable(error), letter)
+        await self._db.write(lambda connection: connection.execute(query, values))
 
     async def count_dead_letters(self) -> int:
         """How many messages could not be read."""

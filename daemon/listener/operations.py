@@ -7,9 +7,11 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon.control import Handler, ServiceError
+from daemon.events import MigrationEvent
 from daemon.events.messages import BadMessage, parse_message
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class ListenerOperations:
             "event": self.event,
             "message": self.message,
             "events": self.events,
+            "retry-events": self.retry,
             "settings": self.settings,
             "handover": self.handover,
         }
@@ -70,15 +73,46 @@ class ListenerOperations:
 
     async def _take_in(self, payload: str, source: str) -> dict[str, Any]:
         listener = self._listener
+        try:
+            event, databases = await self._read(payload, source)
+        except BadMessage as error:
+            await listener.deliveries.dead_letter(source, payload, str(error), listener.now())
+            raise ServiceError(f"{error} (kept among the dead letters)") from error
+        return {"stored": await listener.store(event, databases), "event": asdict(event)}
+
+    async def _read(self, payload: str, source: str) -> tuple[MigrationEvent, list[Path]]:
+        """The event in a message, and the databases that it is for; raises BadMessage."""
+        listener = self._listener
         now, key = listener.now(), f"{source}:{uuid.uuid4().hex}"
         proposals = {known.proposal for known, _ in listener.databases()}
         [only] = proposals if len(proposals) == 1 else [None]
-        try:
-            event = parse_message(payload, source=source, key=key, now=now, proposal=only)
-        except BadMessage as error:
-            await listener.deliveries.dead_letter(source, payload, str(error), now)
-            raise ServiceError(f"{error} (kept among the dead letters)") from error
-        return {"stored": await listener.store(event), "event": asdict(event)}
+        event = parse_message(payload, source=source, key=key, now=now, proposal=only)
+        databases = await listener.concerned(event.proposal)
+        if not databases:
+            raise BadMessage(
+                f"no database of proposal {event.proposal} is served here: add one with "
+                f"`runtable listener add {event.proposal} DIR --in {listener.folder}`"
+            )
+        return event, databases
+
+    async def retry(self, ids: list[int] | None = None) -> dict[str, Any]:
+        """Read dead letters once more, those with `ids` or all: {"stored": […], "kept": […]}."""
+        listener = self._listener
+        letters = await listener.deliveries.letters(ids)
+        if missing := set(ids or ()).difference(letter["id"] for letter in letters):
+            raise ServiceError(f"there is no dead letter {', '.join(map(str, sorted(missing)))}")
+        stored, kept = [], []
+        for letter in letters:
+            number = letter["id"]
+            try:
+                event, databases = await self._read(letter["payload"], letter["source"])
+            except BadMessage as error:
+                await listener.deliveries.explain_letter(number, str(error))
+                kept.append({"id": number, "error": str(error)})
+            else:
+                new = await listener.store(event, databases, number)
+                stored.append({"id": number, "event": asdict(event), "new": new})
+        return {"stored": stored, "kept": kept}
 
     async def events(self, limit: int = 50) -> dict[str, Any]:
         """The last events and the messages that could not be read."""

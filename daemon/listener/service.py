@@ -119,29 +119,25 @@ class Listener:
         """The databases, each with what its keeper and its courier say of it."""
         return [(known, self._describe(known)) for known in self._known]
 
-    async def store(self, event: MigrationEvent) -> bool:
-        """Store `event` for every database of its proposal; False when it was there already.
+    async def store(
+        self, event: MigrationEvent, databases: Sequence[Path], letter: int | None = None
+    ) -> bool:
+        """Store `event` for `databases`; False when it was there already.
 
-        Raises ServiceError when there is none.
+        `letter` is the number of the dead letter that it was.
         """
-        concerned = await self._concerned(event.proposal)
-        stored = await self.deliveries.store(event, [str(known.folder) for known in concerned])
-        for known in concerned:
-            if known.folder in self._served:
-                self._served[known.folder].courier.wake()
+        stored = await self.deliveries.store(event, [str(path) for path in databases], letter)
+        for folder in databases:
+            if folder in self._served:
+                self._served[folder].courier.wake()
         return stored
 
-    async def _concerned(self, proposal: int) -> list[Registered]:
+    async def concerned(self, proposal: int) -> list[Path]:
+        """The databases of `proposal`; its own one is added to them where settings say so."""
         await self._refresh()
         if not self.settings.static_mode:
             await self._add_official(proposal)
-        concerned = [known for known in self._known if known.proposal == proposal]
-        if not concerned:
-            raise ServiceError(
-                f"no database of proposal {proposal} is served here: "
-                f"`runtable listener add {proposal} DIR --in {self.folder}` adds one"
-            )
-        return concerned
+        return [known.folder for known in self._known if known.proposal == proposal]
 
     async def _add_official(self, proposal: int) -> None:
         for folder in await asyncio.to_thread(official_databases, proposal):

@@ -22,11 +22,16 @@ from daemon.supervisor import shutdown
 pytestmark = pytest.mark.system
 
 CONTEXT = """
+import os
 from damnit_ctx import Variable
 
 @Variable(title="Trains")
 def trains(run):
     return len(run.train_ids)
+
+@Variable(title="Sandbox")
+def sandbox(run):
+    return os.environ.get("SANDBOX", "none")
 """
 
 
@@ -80,6 +85,10 @@ class Many:
         """What `status` says of the listener."""
         return self.run("status", self.folder)
 
+    def log(self) -> str:
+        """The listener's log."""
+        return _text(self.folder / "amore.log")
+
     def notify(self, run: int) -> None:
         """Let a run arrive, and tell the listener."""
         self.beamtime.arrive(run)
@@ -120,6 +129,8 @@ def many(tmp_path: Path, example_proposal: Path) -> Iterator[Many]:
     if many.process is not None and many.process.poll() is None:
         many.end(signal.SIGTERM)
     beamtime.close()
+    for pid in processes_of(beamtime.path):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_one_event_feeds_every_database_whatever_happens_to_the_others(many: Many) -> None:
@@ -141,13 +152,13 @@ def test_one_event_feeds_every_database_whatever_happens_to_the_others(many: Man
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
     away = second.rename(second.with_name("away"))
-    wait_until(lambda: f"{second}: there is no such folder" in many.status())
+    wait_until(lambda: f"{second}: there is no such folder" in many.log())
     many.notify(2)
     many.wait_for(first, 2)
     assert daemon_of(first) != killed
     away.rename(second)
     many.wait_for(second, 2)
-    assert f"{first}: its daemon ended with signal Killed" in _text(many.folder / "amore.log")
+    assert f"{first}: its daemon ended with signal Killed" in many.log()
 
     # A database that has a daemon of its own is left to that, and gets its events all the same.
     own = subprocess.Popen([*RUNTABLE, "listen", str(of_their_own)], stderr=subprocess.DEVNULL)
@@ -155,7 +166,7 @@ def test_one_event_feeds_every_database_whatever_happens_to_the_others(many: Man
         wait_until(lambda: daemon_of(of_their_own) == own.pid)
         many.run("listener", "add", 1234, of_their_own, *listener)
         many.run("listener", "rm", gone, *listener)
-        wait_until(lambda: f"{of_their_own}: left to a daemon on" in many.status())
+        wait_until(lambda: f"{of_their_own}: left to a daemon on" in many.log())
         many.notify(3)
         for folder in (first, second, of_their_own):
             many.wait_for(folder, 3)
@@ -163,13 +174,13 @@ def test_one_event_feeds_every_database_whatever_happens_to_the_others(many: Man
         own.terminate()
         own.wait(20)
     wait_until(lambda: daemon_of(of_their_own) not in (own.pid, None))
-    assert str(gone) not in many.status()
 
     # One that turns out to be another proposal's refuses, and says so.
     many.run("proposal", 77, "--in", second)
     many.notify(4)
     many.wait_for(first, 4)
     wait_until(lambda: "refused events: 1; the database is for proposal 77" in many.status())
+    assert str(gone) not in many.status()
 
     # A listener that is killed takes its daemons with it, which lose nothing; nor does it.
     many.end(signal.SIGKILL)
@@ -190,15 +201,16 @@ def test_under_supervisor_in_dynamic_mode(
     home = tmp_path / "root/MID/202601"
     home.mkdir(parents=True)
     many.beamtime.path = many.beamtime.path.rename(home / "p001234")
+    many.beamtime.folder = many.beamtime.path / "usr/Shared/amore"
     monkeypatch.setenv("EXTRA_DATA_DATA_ROOT", str(tmp_path / "root"))
     official = many.database("usr/Shared/amore")
     listener = ("--in", many.folder)
     many.run("listener", "config", "static_mode", 0, *listener)
+    many.run("listener", "config", "sandbox_args", "env SANDBOX=first", *listener)
     try:
         many.run("listen", many.folder, "--daemonize")
         many.beamtime.arrive(1)
-        status = many.run("status", many.folder)
-        assert "Databases     none" in status
+        assert "Databases     none" in many.status()
         many.run(*("notify", many.folder, "--run", 1, "--data", "raw", "--proposal", 1234))
         many.wait_for(official, 1)
         assert many.run("listener", "databases", *listener) == f"p1234:\n   {official}\n"
@@ -208,6 +220,20 @@ def test_under_supervisor_in_dynamic_mode(
         )
         assert refused.returncode == 1
         assert "no database of proposal 9 is served here" in refused.stderr
+        nine = many.beamtime.path / "nine"
+        many.run("listener", "add", 9, nine, *listener)
+        assert "1: raw data of run 1, proposal 9" in many.run("events", many.folder, "--retry")
+        assert "Dead letters" not in many.status()
+
+        assert many.beamtime.value(1, "sandbox") == "first"
+        before = daemon_of(official)
+        many.run("listener", "config", "sandbox_args", "env SANDBOX=second", *listener)
+        wait_until(lambda: daemon_of(official) not in (before, None))
+        many.beamtime.arrive(2)
+        many.run(*("notify", many.folder, "--run", 2, "--data", "raw", "--proposal", 1234))
+        many.wait_for(official, 2)
+        assert many.beamtime.value(2, "sandbox") == "second"
+
         control = [sys.executable, "-m", "supervisor.supervisorctl", "-c"]
         command = [*control, str(many.folder / "supervisord.conf"), "restart", "damnit"]
         done: Any = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60)

@@ -31,7 +31,7 @@ from damnit_ctx import Variable
 NETWORKS = [name for _, name in socket.if_nameindex()]
 HERE = Path(__file__).parent
 
-@Variable(title="Networks at import and now")
+@Variable(title=f"Networks {os.environ.get('SANDBOX')}")
 def networks(run):
     return " ".join(NETWORKS + [name for _, name in socket.if_nameindex()])
 
@@ -60,8 +60,12 @@ def test_a_job_in_a_sandbox(tmp_path, example_proposal):
     try:
         beamtime.init(CONTEXT)
         _refuses_what_jobs_cannot_run_in(beamtime)
-        beamtime.run("db-config", "sandbox_args", f"{BWRAP} {OPEN} --unshare-net")
-        assert "5 variables, 0 problems" in beamtime.run("read-context").stdout
+        beamtime.run(
+            "db-config", "sandbox_args", f"{BWRAP} {OPEN} --unshare-net --setenv SANDBOX in"
+        )
+        told = beamtime.run("read-context").stdout
+        assert "5 variables, 0 problems" in told
+        assert "Networks in" in told
         second = _run_one(beamtime, 1, beamtime.listen())
         beamtime.run("db-config", "process_start", "fresh")
         _run_one(beamtime, 2, second)
