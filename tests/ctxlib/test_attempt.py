@@ -13,7 +13,7 @@ import pytest
 from helpers import wait_until
 from job_helpers import ended, entries, errors, make_job
 
-from ctxlib import claim, processes
+from ctxlib import cgroup, claim, processes
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.journal import JournalWriter
 from ctxlib.telling import EXIT_CLOSED, EXIT_JOURNAL
@@ -92,6 +92,9 @@ def supervise(tmp_path, clock):
         if supervisor.pid is not None:
             processes.signal_all([supervisor.pid], signal.SIGKILL)
             runners.wait()
+        group = cgroup.of_attempt(supervisor.attempt_dir, os.getpid())
+        if group is not None:
+            group.remove()
 
 
 def to_the_end(supervisor, runners):
