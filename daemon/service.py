@@ -226,11 +226,18 @@ class Service:
             task.result()
 
     async def close(self, *, finish: bool = False) -> None:
-        """End everything; begun jobs get `stop_grace` seconds, or with `finish` all they need."""
+        """End everything; begun jobs get `stop_grace` seconds.
+
+        With `finish` those that this process alone can run get all they need; the others go on
+        without it, for the next one to take up.
+        """
         await _cancel(self._tasks)
         await self.context.close()
         if self._at_work:
-            await self.scheduler.stop(FOR_EVER if finish else None)
+            if finish:
+                await self.scheduler.stop(FOR_EVER, waits_for=lambda job: job.backend == SEQUENTIAL)
+            else:
+                await self.scheduler.stop()
             # Until here it answers: an event is stored for the next one, who follows sees the end.
             await self._control.close()
             await self._manager.close()

@@ -135,7 +135,7 @@ class Connection:
         return Service(self._folder)
 
     def _leave(self, *, finish: bool) -> None:
-        """Let go; with `finish` wait for the jobs that have begun here."""
+        """Let go; with `finish` wait for the jobs that can go on nowhere else."""
         if self._client is not None:
             self._client.close()
             self._client = None

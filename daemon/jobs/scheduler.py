@@ -1,7 +1,7 @@
 """Gets jobs done: the parts of this room put together, and what becomes of each attempt."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -73,10 +73,13 @@ class Scheduler:
         parts = (*taking, self._poll, self._finisher.keep_clean)
         self._tasks = [asyncio.create_task(part()) for part in parts]
 
-    async def stop(self, grace: float | None = None) -> None:
+    async def stop(
+        self, grace: float | None = None, *, waits_for: Callable[[Job], bool] | None = None
+    ) -> None:
         """Take no more work, give what runs `grace` seconds to end, and leave the rest as it is.
 
-        `grace` is the setting `stop_grace` unless given. What still runs goes on by itself.
+        `grace` is the setting `stop_grace` unless given; of all jobs only those get it that
+        `waits_for` picks, if it is given. What still runs goes on by itself.
         """
         loop = asyncio.get_running_loop()
         grace = self._outside.settings().stop_grace if grace is None else grace
@@ -84,9 +87,11 @@ class Scheduler:
         taking, others = self._tasks[:3], self._tasks[3:]
         await _cancel(taking)
         if self._followers:
-            following = [task for _, task in self._followers.values()]
-            await asyncio.wait(following, timeout=grace)
-            await _cancel(following)
+            followed = list(self._followers.values())
+            picked = [t for f, t in followed if waits_for is None or waits_for(f.job)]
+            if picked:
+                await asyncio.wait(picked, timeout=grace)
+            await _cancel([task for _, task in followed])
         finishing = set(self._finisher.tasks)
         if finishing:
             left = max(deadline - loop.time(), LAST_SECONDS)

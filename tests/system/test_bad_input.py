@@ -16,7 +16,7 @@ from beamtime import RUNTABLE, Beamtime
 from helpers import wait_until
 from witness import HELD_UP, PRELUDE, Witness, marked
 
-from daemon.control import ControlClient, Endpoint
+from daemon.control import Endpoint
 from daemon.lock import FolderLock
 
 pytestmark = pytest.mark.system
@@ -229,6 +229,11 @@ def test_databases_that_are_not_ours_are_refused_and_left_alone(
     assert reason in beamtime.log()
 
 
+def holder_of(folder: Path) -> tuple[str, int] | None:
+    holder = FolderLock(folder).holder()
+    return None if holder is None else (holder.role, holder.pid)
+
+
 def test_a_daemon_takes_over_from_a_command(tmp_path: Path, example_proposal: Path) -> None:
     beamtime = Beamtime(tmp_path, example_proposal)
     with marked(beamtime) as witness:
@@ -245,16 +250,9 @@ def test_a_daemon_takes_over_from_a_command(tmp_path: Path, example_proposal: Pa
             [*RUNTABLE, "listen"], cwd=beamtime.folder, stderr=subprocess.DEVNULL
         )
         wait_until(lambda: "waiting for a command" in beamtime.log())
-        endpoint = Endpoint.read(beamtime.folder)
-        assert endpoint is not None
-        client = ControlClient(endpoint)
-        client.call("handover")  # as the daemon does, but so that we know when it has been heard
-        client.close()
+        wait_until(lambda: holder_of(beamtime.folder) == ("daemon", second.pid))
         witness.release(1)
         witness.wait_for_call(2, "slow")
-        holder = FolderLock(beamtime.folder).holder()
-        assert holder is not None
-        assert (holder.role, holder.pid) == ("daemon", second.pid)
         witness.release(2)
         witness.release(3)
         said, _ = command.communicate(timeout=60)
