@@ -109,13 +109,14 @@ def rm(db_dir: str, listener: Path | None) -> None:
 @_in_option
 def databases(listener: Path | None) -> None:
     """List the databases by proposal."""
-    proposal = None
+    from itertools import groupby
+
     registry = _registry(listener)
-    for known in _asked(registry.databases):
-        if known.proposal != proposal:
-            proposal = known.proposal
-            click.echo(f"p{proposal}:")
-        click.echo(f"   {known.folder}{'' if known.official else ' (unofficial)'}")
+    for proposal, some in groupby(_asked(registry.databases), lambda known: known.proposal):
+        lines = [f"{known.folder}{'' if known.official else ' (unofficial)'}" for known in some]
+        # A single one is on the same line, as scripts know it from DAMNIT.
+        before = " " if len(lines) == 1 else "\n   "
+        click.echo(f"p{proposal}:{before}" + "\n   ".join(lines))
 
 
 def _registry(listener: Path | None) -> "Registry":

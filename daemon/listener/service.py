@@ -151,7 +151,7 @@ class Listener:
     def _describe(self, known: Registered) -> dict[str, Any]:
         served = self._served.get(known.folder)
         if served is None:
-            return {"state": "not served now", "pid": None, "since": None, "trouble": ""}
+            return {"state": "the listener does not run", "pid": None, "since": None, "trouble": ""}
         return {**served.keeper.describe(), "trouble": served.courier.trouble}
 
     # What is listed

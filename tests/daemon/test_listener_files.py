@@ -52,7 +52,7 @@ def test_databases_are_added_listed_and_taken_out(
     assert is_listener(listener)
     assert run(listener, "rm", other).stdout == f"Removed database at {other}\n"
     assert run(listener, "rm", other).stdout == f"No database at {other} was served\n"
-    assert run(listener, "databases").stdout == f"p1234:\n   {official}\n"
+    assert run(listener, "databases").stdout == f"p1234: {official}\n"
 
 
 def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:

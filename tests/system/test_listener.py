@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from beamtime import RUNTABLE, Beamtime, processes_of
 from helpers import wait_until
+from peer import PEER, needs_peer
 
 from daemon.lock import FolderLock
 from daemon.supervisor import shutdown
@@ -195,6 +196,24 @@ def test_one_event_feeds_every_database_whatever_happens_to_the_others(many: Man
     assert "told to stop by SIGTERM" in _text(first / "amore.log")
 
 
+@needs_peer
+def test_the_published_listener_sees_the_same_databases(many: Many) -> None:
+    listener = ("--in", many.folder)
+    many.run("listener", "add", 1234, many.beamtime.path, *listener)
+    many.run("listener", "add", 99, many.folder / "a", *listener)
+    many.run("listener", "add", 99, many.folder / "b", *listener)
+    many.run("listener", "config", "static_mode", 0, *listener)
+    words = [str(PEER), "-m", "damnit.cli", "listener"]
+    told = {
+        name: subprocess.run(
+            [*words, name], cwd=many.folder, capture_output=True, text=True, timeout=60
+        ).stdout
+        for name in ("databases", "config")
+    }
+    assert told["databases"] == many.run("listener", "databases", *listener)
+    assert "static_mode=0" in told["config"].splitlines()
+
+
 def test_under_supervisor_in_dynamic_mode(
     many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +232,7 @@ def test_under_supervisor_in_dynamic_mode(
         assert "Databases     none" in many.status()
         many.run(*("notify", many.folder, "--run", 1, "--data", "raw", "--proposal", 1234))
         many.wait_for(official, 1)
-        assert many.run("listener", "databases", *listener) == f"p1234:\n   {official}\n"
+        assert many.run("listener", "databases", *listener) == f"p1234: {official}\n"
         other = [*RUNTABLE, "notify", str(many.folder), "--proposal", "9", "--run", "1"]
         refused = subprocess.run(
             [*other, "--data", "raw"], capture_output=True, text=True, timeout=60
