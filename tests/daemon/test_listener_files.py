@@ -99,8 +99,12 @@ def test_a_file_of_damnits_listener_is_used(tmp_path: Path) -> None:
         database.execute("CREATE TABLE settings(key PRIMARY KEY NOT NULL, value)")
         values = [(1234, "/a", 1), (99, "below", 0)]
         database.executemany("INSERT INTO proposal_databases VALUES (?, ?, ?)", values)
-        values = [("allow_local_processing", "2"), ("static_mode", 0), ("other", "x")]
-        database.executemany("INSERT INTO settings VALUES (?, ?)", values)
+        stored: list[tuple[str, object]] = [
+            ("allow_local_processing", "2"),
+            ("static_mode", 0),
+            ("other", "x"),
+        ]
+        database.executemany("INSERT INTO settings VALUES (?, ?)", stored)
     registry = Registry(tmp_path)
     assert [(known.proposal, known.folder) for known in registry.databases()] == [
         (99, tmp_path / "below"),
