@@ -15,19 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import processes
+from ctxlib.alone import ENVIRONMENT
 from daemon.backends import ContextBroken
 from daemon.sandbox import LEAVE_PROCESSES, Interpreter
 
-# Libraries read these when they are loaded; a runner sets its pools to its cores later.
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "BLIS_NUM_THREADS": "1",
-    "MPLBACKEND": "Agg",
-}
 LONGEST_LINE = 2**26
 """Bytes of one message: a context file's error can be as long as a printed array."""
 
@@ -266,7 +257,7 @@ class ForkServer:
         command += ["--channel", str(channel.fileno()), "--wake", str(self._wake.fileno())]
         command += ["--fresh"] if self.key.mode == "fresh" else []
         command += ["--terminal"] if self._terminal else []
-        environment = {**os.environ, **_ENVIRONMENT}
+        environment = {**os.environ, **ENVIRONMENT}
         # It would keep the working directory, where ctxlib is, from being looked at.
         environment.pop("PYTHONSAFEPATH", None)
         with contextlib.ExitStack() as stack:

@@ -1,0 +1,158 @@
+"""One attempt of one job by itself, on whatever host: `python -m ctxlib.alone ATTEMPT_DIR`.
+
+It claims the attempt, starts its runners and watches them as a fork server does; the context is
+loaded by the runners. The exit code says how far it came (see `FINISHED` and the others); what
+became of the job stands in its journal alone. Told to end by a signal it ends all processes of the
+attempt and says nothing: whoever runs it, Slurm or a container, knows why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from ctxlib.attempt import AttemptSupervisor
+
+FINISHED = 0
+"""The journal says that the attempt has ended, whoever was at it."""
+NOT_BEGUN = 1
+"""The request cannot be read, or nothing can be written; nobody has claimed the attempt."""
+CLAIMED = 75
+"""Somebody else has claimed the attempt, and its journal does not say that it has ended."""
+TOLD_TO_END = 128
+"""This and the number of the signal: it was told to end before it was done."""
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+}
+"""What libraries read when they are loaded; a runner sets its pools to its cores later."""
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run(attempt_dir: Path) -> int:
+    """Run an attempt to its end and return the exit code of this process.
+
+    All children of this process are taken for the attempt's. Raises OSError when it cannot be
+    claimed, ValueError when its request cannot be read.
+    """
+    # What follows imports numpy, which looks at the environment once.
+    from ctxlib import cgroup, processes
+    from ctxlib.attempt import AttemptSupervisor
+
+    # They are waited for below, so that none comes at the wrong moment or is missed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *_ENDING})
+    processes.adopt_orphans()
+    cgroup.sweep()
+    me = os.getpid()
+
+    def leftovers() -> list[int]:
+        return processes.descendants(me)
+
+    attempt = AttemptSupervisor(attempt_dir, _start, leftovers, "alone")
+    if not attempt.begin():
+        return FINISHED if _has_ended(attempt_dir) else CLAIMED
+    number = _to_the_end(attempt)
+    if number is None:
+        return FINISHED
+    processes.kill_until_gone(leftovers)
+    group = cgroup.of_attempt(attempt_dir, me)
+    if group is not None:
+        group.remove()
+    return TOLD_TO_END + number
+
+
+def _to_the_end(attempt: AttemptSupervisor) -> int | None:
+    """Watch the attempt until it has ended; return the signal that was sent before, if one was."""
+    while attempt.ended is None:
+        told = signal.sigtimedwait({signal.SIGCHLD, *_ENDING}, attempt.check())
+        if told is not None and told.si_signo != signal.SIGCHLD:
+            return told.si_signo
+        _reap(attempt)
+    return None
+
+
+def _reap(attempt: AttemptSupervisor) -> None:
+    """Wait for the children that have ended; orphans of ended jobs fall to this process too."""
+    while True:
+        try:
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid == attempt.pid:
+            attempt.runner_ended(wait_status)
+
+
+def _start(attempt_dir: Path, n: int) -> int:
+    """Start runner `n`: forked, unless there are threads here, which a forked process misses."""
+    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - only how many
+        library = str(Path(__file__).parent.parent)
+        program = f"import sys; sys.path[0] = {library!r}; from ctxlib.runner import main; main()"
+        command = [sys.executable, "-c", program, str(attempt_dir), str(n)]
+        return os.posix_spawn(sys.executable, command, os.environ, setsid=True, setsigmask=())
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _be_runner(attempt_dir, n, parent)
+    return pid
+
+
+def _be_runner(attempt_dir: Path, n: int, parent: int) -> NoReturn:
+    from ctxlib import output, runner
+
+    code = 1
+    try:
+        runner.enter(parent, attempt_dir)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *_ENDING})
+        folder = Path(runner.read_request(attempt_dir)["context"]).parent
+        if folder.is_dir():  # without it the context cannot be loaded, which is said there
+            os.chdir(folder)
+        code = runner.run(attempt_dir, n, None, None)
+    except BaseException:
+        # This process ends below, so nobody else would say it.
+        traceback.print_exc()
+        raise
+    finally:
+        output.flush()
+        os._exit(code)
+
+
+def _has_ended(attempt_dir: Path) -> bool:
+    from ctxlib.journal import JournalReader
+
+    return any(entry.kind == "ended" for entry in JournalReader(attempt_dir).read_watcher())
+
+
+def main() -> NoReturn:
+    """Run the attempt that the command line names; what cannot be begun is said on stderr."""
+    parser = argparse.ArgumentParser(prog="ctxlib.alone", description=__doc__)
+    parser.add_argument("attempt_dir", type=Path, metavar="ATTEMPT_DIR")
+    folder = parser.parse_args().attempt_dir.absolute()
+    os.environ.update(ENVIRONMENT)
+    try:
+        code = run(folder)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"{folder} cannot be run: {type(error).__name__}: {error}")
+    if code == CLAIMED:
+        now = time.strftime("%H:%M:%S")
+        print(f"# {now} {folder} is left to the process that has claimed it", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
