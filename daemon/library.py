@@ -10,7 +10,11 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import ctxlib
 from daemon import __version__
+
+HERE = Path(ctxlib.__file__).parent.parent
+"""Where this process has ctxlib from."""
 
 
 def _sources() -> dict[Path, bytes]:

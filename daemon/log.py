@@ -56,6 +56,22 @@ class SharedLog(logging.handlers.WatchedFileHandler):
         self._failed_at = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; whoever logs has nothing to do with a disk that cannot be written."""
+        try:
+            self._append(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say on standard error what the log cannot take, if it matters."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and record.levelno >= logging.WARNING:
+            with suppress(OSError, ValueError):  # it may be closed, or on that very disk
+                print(f"{self.format(record)}  ({NAME}: {error})", file=sys.stderr, flush=True)
+        elif not isinstance(error, OSError):
+            super().handleError(record)
+
+    def _append(self, record: logging.LogRecord) -> None:
         """Write one line; it is never between what a rotation copies and where that cuts."""
         self.reopenIfNeeded()
         if self.stream is None:

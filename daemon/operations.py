@@ -71,6 +71,7 @@ class Operations:
         root = await service.proposal_path()
         return {
             "daemon": service.identity,
+            "read_only": service.read_only is not None,
             "folder": str(service.folder),
             "proposal": service.settings.proposal,
             "proposal_path": str(root) if root is not None else None,
@@ -80,7 +81,10 @@ class Operations:
             "waiting": service.waiting(),
             "dead_letters": await service.inbox.count_dead_letters(),
             "sources": service.sources(),
-            "warnings": service.settings.warnings,
+            "warnings": [
+                *([] if service.read_only is None else [service.read_only]),
+                *service.settings.warnings,
+            ],
         }
 
     async def reprocess(

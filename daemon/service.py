@@ -5,14 +5,12 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from ctxlib.run_pattern import RunPattern
 from daemon.arrivals import Arrivals
 from daemon.backends.choice import ByBackend
 from daemon.backends.local import LocalManager, revoke
@@ -23,7 +21,6 @@ from daemon.control_server import ControlServer
 from daemon.database import Database
 from daemon.events import Data, MigrationEvent
 from daemon.events.filesystem import existing_runs
-from daemon.events.filesystem_source import FilesystemSource
 from daemon.events.inbox import Inbox
 from daemon.filesystem import is_network
 from daemon.jobs.housekeeping import Housekeeping
@@ -33,16 +30,17 @@ from daemon.jobs.queue import Queue
 from daemon.jobs.records import Records
 from daemon.jobs.scheduler import Scheduler
 from daemon.jobs.tables import MIGRATIONS
-from daemon.library import install
-from daemon.locate import LOOK_SECONDS
+from daemon.library import HERE, install
 from daemon.lock import Holder
 from daemon.operations import Operations
 from daemon.person import person
 from daemon.processing import Processing
+from daemon.readonly import ReadOnlyDatabase
 from daemon.settings import Settings
 from daemon.store.origins import Origins
 from daemon.store.table import RunsTable
 from daemon.updates import Hub
+from daemon.watching import Watching, cancel
 
 Item = dict[str, Any]
 
@@ -56,18 +54,22 @@ ENDPOINT_MODES: Mapping[str, int] = {"owner": 0o600, "group": 0o640, "all": 0o64
 class Service:
     """The parts of one folder put together; the folder's lock is the caller's to hold."""
 
-    def __init__(self, folder: Path, *, daemon: Holder | None = None) -> None:
-        """Serve `folder`, as the daemon that `daemon` describes or for a single command."""
+    def __init__(
+        self, folder: Path, *, daemon: Holder | None = None, read_only: str | None = None
+    ) -> None:
+        """Serve `folder`, as the daemon that `daemon` describes or for a single command.
+
+        With `read_only`, which says why in words, it can only be looked at.
+        """
         self.folder = folder
+        self.read_only = read_only
         self.identity = None if daemon is None else asdict(daemon)
         self.settings = Settings()
         self.now = time.time
         self.hub = Hub()
         self.operations = Operations(self)
         self._handover = asyncio.Event()
-        self._settings_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._source: FilesystemSource | None = None
         self._at_work = False
 
     async def open(self, proposal: int | None = None) -> None:
@@ -81,12 +83,13 @@ class Service:
                 f"no database in {self.folder}: `runtable proposal N` makes a blank one there"
             )
         os.umask(self.settings.umask)
-        self.table = RunsTable(path, proposal)
+        kind = Database if self.read_only is None else ReadOnlyDatabase
+        self.table = RunsTable(path, proposal, kind=kind)
         await self.table.open()
         self.settings = await self.table.settings()
         os.umask(self.settings.umask)
-        self.library = install(self.folder)
-        self.database = Database(
+        self.library = install(self.folder) if self.read_only is None else HERE
+        self.database = kind(
             self.folder / "daemon.sqlite",
             migrations=MIGRATIONS,
             wal=not is_network(self.folder),
@@ -106,6 +109,12 @@ class Service:
         self.origins = Origins(self.database, self.folder / "jobs")
         self.processing = Processing(
             self.folder, self.table, self.origins, settings=lambda: self.settings, log=LOG
+        )
+        self._watching = Watching(
+            self.inbox,
+            path=self.proposal_path,
+            settings=lambda: self.settings,
+            log=LOG,
         )
         self.arrivals = Arrivals(self._show, log=LOG)
         self.context = ContextFile(
@@ -162,57 +171,9 @@ class Service:
         """Begin to notice what happens: runs that arrive, and edits of the context file."""
         self._tasks += [
             asyncio.create_task(self.context.watch()),
-            asyncio.create_task(self._watch_runs()),
+            asyncio.create_task(self._watching.run()),
             asyncio.create_task(self.housekeeping.run()),
         ]
-
-    async def _watch_runs(self) -> None:
-        """Watch the proposal's runs; those of another one when the settings say so."""
-        while True:
-            where = await self._where()
-            watching = asyncio.create_task(self._watch(*where))
-            changed = asyncio.create_task(self._until_elsewhere(where))
-            try:
-                await asyncio.wait([watching, changed], return_when=asyncio.FIRST_COMPLETED)
-                if watching.done():
-                    watching.result()
-            finally:
-                await _cancel([watching, changed])
-                self._source = None
-
-    async def _where(self) -> tuple[Path | None, int | None, RunPattern]:
-        return await self.proposal_path(), self.settings.proposal, self.settings.runs
-
-    async def _watch(self, root: Path | None, proposal: int | None, pattern: RunPattern) -> None:
-        if root is None or proposal is None:
-            LOG.warning(
-                "proposal %s has no folder that can be watched: set it with "
-                "`runtable db-config proposal_path FOLDER`",
-                proposal,
-            )
-            await asyncio.get_running_loop().create_future()  # until the settings change
-            return
-        self._source = FilesystemSource(
-            root,
-            proposal,
-            pattern=pattern,
-            settings=lambda: self.settings,
-            store=self.inbox.store,
-            last_keys=self.inbox.last_keys,
-            log=LOG,
-        )
-        await self._source.run()
-
-    async def _until_elsewhere(self, where: tuple[Path | None, int | None, RunPattern]) -> None:
-        # A folder that is not there yet may appear, and nothing would tell.
-        pause = LOOK_SECONDS if where[0] is None else None
-        while True:
-            self._settings_changed.clear()
-            if await self._where() != where:
-                return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._settings_changed.wait()
 
     async def until(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; what ends one of the parts ends the service with its exception."""
@@ -231,7 +192,7 @@ class Service:
         With `finish` those that this process alone can run get all they need; the others go on
         without it, for the next one to take up.
         """
-        await _cancel(self._tasks)
+        await cancel(self._tasks)
         await self.context.close()
         if self._at_work:
             if finish:
@@ -299,14 +260,17 @@ class Service:
         """Where events come from, in words."""
         if not self._at_work:
             return []
-        here = [] if self._source is None else [self._source.describe()]
-        return [*here, "notify and ZeroMQ messages (control.json)"]
+        watched = self._watching.describe()
+        return [
+            *([] if watched is None else [watched]),
+            "notify and ZeroMQ messages (control.json)",
+        ]
 
     async def settings_changed(self) -> None:
         """Take over settings that were changed."""
         self.settings = await self.table.settings()
         os.umask(self.settings.umask)
-        self._settings_changed.set()
+        self._watching.settings_changed()
         if self._at_work:
             self.scheduler.reconsider()
 
@@ -339,10 +303,3 @@ class Service:
             return following.result()
         following.cancel()
         return None
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

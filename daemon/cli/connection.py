@@ -6,7 +6,9 @@ change while a command follows its work: a daemon that starts asks the command t
 that is restarted is followed again, and a command goes on with what another one left.
 """
 
+import errno
 import logging
+import sqlite3
 import stat
 import time
 from collections.abc import Generator, Iterator
@@ -24,6 +26,8 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
     from daemon.service import Service
 
 LOG = logging.getLogger("runtable")
+READING = frozenset({"status", "events", "jobs", "job", "settings", "plan"})
+"""Operations that only read, which one can have who may not write the folder."""
 WAIT_SECONDS = 15.0
 """How long the lock may be held by one who does not answer: who starts, ends, or is short."""
 
@@ -55,11 +59,14 @@ class Connection:
         self._client: ControlClient | None = None
         self._service: Service | Listener | None = None
         self._runner: asyncio.Runner | None = None
+        self._refusal: ServiceError | None = None
         self.daemon: Holder | None = None
         try:
             self._open(create)
-        except PermissionError as error:
-            raise _refusal(folder, error) from error
+        except OSError as error:
+            if not _forbidden(error):
+                raise
+            self._look(error)
 
     def close(self) -> None:
         """Leave. What was asked of others goes on; what began here gets the time to end."""
@@ -68,6 +75,8 @@ class Connection:
     def call(self, op: str, **arguments: Any) -> Any:
         """The result of operation `op`; raises ServiceError."""
         LOG.debug("asking for %s %s", op, arguments)
+        if self._refusal is not None and op not in READING:
+            raise self._refusal
         if self._client is not None:
             return self._client.call(op, **arguments)
         assert self._service is not None
@@ -80,6 +89,8 @@ class Connection:
         """
         from daemon.control import GoneError
 
+        if self._refusal is not None:
+            raise self._refusal
         while True:
             LOG.debug("following %s %s", op, arguments)
             try:
@@ -122,6 +133,27 @@ class Connection:
         except BaseException:
             self._leave(finish=False)
             raise
+
+    def _look(self, error: OSError) -> None:
+        """Serve what only reads, as the folder may not be written; raises ServiceError."""
+        import asyncio
+
+        from daemon.control import ServiceError
+        from daemon.listener import is_listener
+        from daemon.service import Service
+
+        self._refusal = _refusal(self._folder, error)
+        self._leave(finish=False)
+        if is_listener(self._folder):
+            raise self._refusal from error
+        self._runner = asyncio.Runner()
+        service = Service(self._folder, read_only=_only_read(self._folder, error))
+        try:
+            self._run(service.open())
+        except (OSError, sqlite3.Error, ServiceError) as unreadable:
+            self._leave(finish=False)
+            raise self._refusal from unreadable
+        self._service = service
 
     def _make_service(self) -> "Service | Listener":
         from daemon.listener import is_listener
@@ -181,12 +213,31 @@ class Connection:
         return None
 
 
-def _refusal(folder: Path, error: PermissionError) -> "ServiceError":
+def _forbidden(error: OSError) -> bool:
+    """Whether `error` says that something may not be written, or not even be looked at."""
+    return isinstance(error, PermissionError) or error.errno == errno.EROFS
+
+
+def _only_read(folder: Path, error: OSError) -> str:
+    """What one is told who sees what is in the files of a folder, and not what its daemon knows."""
+    return (
+        f"{folder} may not be written from here ({error.strerror}): this is what its files say, "
+        "without what only its daemon knows"
+    )
+
+
+def _refusal(folder: Path, error: OSError) -> "ServiceError":
     """What one who may not write the folder is told: whose it is, and what can be done without."""
     import getpass
 
     from daemon.control import ServiceError
 
+    reading = "who may read the folder can look at its jobs, its table and its results"
+    if error.errno == errno.EROFS:
+        return ServiceError(
+            f"{folder} is on a disk that is mounted read-only here ({error.strerror}): run this "
+            f"command where it can be written; {reading}"
+        )
     closed = Path(error.filename or folder)
     while not closed.exists():
         closed = closed.parent
@@ -196,8 +247,7 @@ def _refusal(folder: Path, error: PermissionError) -> "ServiceError":
         whom += f" and the group {group}"
     return ServiceError(
         f"{getpass.getuser()} may not use the service of {folder}: {closed} is for {whom} "
-        f"({error.strerror}). Ask {owner} for access; who may read the folder can read its table "
-        "and results with RunTable of ctxlib, from Python"
+        f"({error.strerror}). Ask {owner} for access; {reading} (RunTable of ctxlib)"
     )
 
 

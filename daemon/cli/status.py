@@ -75,6 +75,8 @@ def _short(database: Mapping[str, Any]) -> str:
 
 def _daemon(status: Mapping[str, Any], command_name: str) -> str:
     daemon = status["daemon"]
+    if daemon is None and status.get("read_only"):
+        return "not known"
     if daemon is None:
         folder = quote(status["folder"])
         return f"none; `{command_name} listen {folder} --daemonize` starts it"

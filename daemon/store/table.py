@@ -20,11 +20,17 @@ class RunsTable:
     """`runs.sqlite` of one folder. Its methods wait for locks that other programs hold.
 
     `proposal` is stored in a database that has none; a database that is deleted while in use
-    is made anew with the proposal it had. `clock` gives the time of changes.
+    is made anew with the proposal it had. `clock` gives the time of changes. `kind` is how the
+    file is used: `ReadOnlyDatabase` where it may not be written.
     """
 
     def __init__(
-        self, path: Path, proposal: int | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        proposal: int | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        kind: type[Database] = Database,
     ) -> None:
         self.path = path
         self._proposal = proposal
@@ -34,7 +40,7 @@ class RunsTable:
         self._views = Views(path)
         self._warned: set[str] = set()
         self._variables: list[Mapping[str, Any]] = []
-        self._database = Database(path, wal=False, check=_refuse, prepare=self._prepare)
+        self._database = kind(path, wal=False, check=_refuse, prepare=self._prepare)
 
     async def open(self) -> None:
         """Open the database, or make it; one of an older format is converted, after a copy.

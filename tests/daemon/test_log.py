@@ -107,3 +107,25 @@ def test_a_log_that_was_moved_away_is_begun_again(tmp_path: Path) -> None:
     write("after")
     handler.close()
     assert (tmp_path / "amore.log").read_text() == "after\n"
+
+
+UNWRITABLE = """
+import logging, os, sys
+from pathlib import Path
+from daemon.log import log_to
+log_to(Path(sys.argv[1]), terminal=False)
+for number in range(3):
+    logging.getLogger("runtable").info("silence")
+logging.getLogger("runtable").warning("no space for %s", "this")
+"""
+
+
+def test_what_the_log_cannot_take_goes_to_the_terminal_if_it_matters(tmp_path: Path) -> None:
+    log = tmp_path / "amore.log"
+    log.symlink_to("/dev/full")
+    said = _log(tmp_path, "file", UNWRITABLE)
+    assert said.count("\n") == 1
+    assert "WARNING  runtable  no space for this  (amore.log: [Errno 28]" in said
+    log.unlink()
+    log.mkdir()
+    assert "no space for this  (amore.log: [Errno 21]" in _log(tmp_path, "file", UNWRITABLE)
