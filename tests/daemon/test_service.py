@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon import locate
-from daemon import service as service_module
+from daemon import locate, watching
 from daemon.control_server import ControlServer
 from daemon.service import Service
 
@@ -28,7 +27,7 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 async def test_a_proposal_that_appears_later_is_watched(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (locate, service_module):
+    for module in (locate, watching):
         monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
     await service.start_work()
     await service.start_sources()

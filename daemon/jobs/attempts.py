@@ -1,0 +1,186 @@
+"""The life of attempts once they have begun: each is followed, and what it came to is concluded."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+from daemon.jobs.finisher import Finisher
+from daemon.jobs.folder import attempt_folder
+from daemon.jobs.follower import Follower, Outcome
+from daemon.jobs.job import SUBMISSION, Job
+from daemon.jobs.outside import Outside
+from daemon.jobs.queue import Queue, cluster_id
+from daemon.jobs.states import TERMINAL, Refused, State
+from daemon.jobs.trouble import insist
+
+STOPPED_BY_OTHERS = "it was stopped, but not by this daemon"
+END_SECONDS = 10.0
+"""How long an attempt that was told to end may take for that before it is ended by force."""
+
+
+class Attempts:
+    """The attempts at work: `followers` has who follows each, and its task, by the job's id."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        outside: Outside,
+        finisher: Finisher,
+        *,
+        broken: Callable[[Follower, Outcome], Awaitable[None]],
+        changed: Callable[[], None],
+        poll_seconds: float,
+    ) -> None:
+        """`broken` is told of one whose context cannot be executed.
+
+        `changed` is called when more may start; `poll_seconds` is how often the manager is asked.
+        """
+        self._queue = queue
+        self._outside = outside
+        self._finisher = finisher
+        self._broken = broken
+        self._changed = changed
+        self._poll_seconds = poll_seconds
+        self.followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
+        self._busy = asyncio.Event()
+
+    def follow(self, follower: Follower) -> None:
+        """Follow an attempt to its end, in a task of its own."""
+        task = asyncio.create_task(self._follow_to_the_end(follower))
+        self.followers[follower.job.id] = (follower, task)
+        self._busy.set()
+
+    async def _follow_to_the_end(self, follower: Follower) -> None:
+        job, log = follower.job, self._outside.log
+        try:
+            outcome = await follower.follow()
+            await self._conclude(follower, outcome)
+        except Refused as error:
+            # An operator was faster; what they decided holds.
+            log.warning("%s: %s; its attempt %d is left", job.name, error, job.attempt)
+            await self._give_up(follower, str(error))
+        except Exception as error:
+            log.exception("%s cannot be followed", job.name)
+            await self._give_up(follower, f"{type(error).__name__}: {error}")
+        finally:
+            del self.followers[job.id]
+            self._changed()
+
+    async def _conclude(self, follower: Follower, outcome: Outcome) -> None:
+        job = follower.job
+        if outcome.how == "stopped":
+            stored = await self._queue.get(job.id)
+            if stored.state is not State.STOP_REQUESTED:
+                await self.lost(job, f"{STOPPED_BY_OTHERS}: {outcome.reason}")
+                return
+        if outcome.how == "lost":
+            await self.lost(job, outcome.reason)
+        elif outcome.how == "broken":
+            await self._broken(follower, outcome)
+        else:
+            await self._ended(job, outcome)
+
+    async def _ended(self, job: Job, outcome: Outcome) -> None:
+        finish = partial(
+            self._queue.finish,
+            *(job, State(outcome.how), outcome.reason),
+            offsets=outcome.offsets,
+            cluster=outcome.cluster,
+            by=outcome.by,
+        )
+        ended = await insist(finish, job.name, self._outside.log)
+        if outcome.cluster:
+            self._outside.publish((await self._queue.get(cluster_id(job))).update())
+        if ended.state is State.FAILED:
+            self._outside.log.error("%s failed: %s", job.name, ended.reason)
+        self._finisher.add(ended)
+
+    async def lost(self, job: Job, why: str) -> None:
+        """The attempt of `job` came to nothing: another one follows, or it was the last."""
+        log, most = self._outside.log, self._outside.settings().max_attempts
+        if job.source == SUBMISSION:
+            most = 1  # nobody here can do it again
+        lose = partial(self._queue.lose, job, why, max_attempts=most)
+        state = await insist(lose, job.name, log)
+        log.warning("%s: attempt %d was lost: %s", job.name, job.attempt, why)
+        left = await self._queue.get(job.id)
+        if state is State.FAILED:
+            log.error("%s failed: %s", job.name, left.reason)
+            await self._outside.tell_row(left, left.reason)
+            self._finisher.add(left)
+        else:
+            self._outside.publish(left.update())
+        self._changed()
+
+    async def not_started(self, job: Job, why: str) -> None:
+        """The attempt of `job` could not be started."""
+        try:
+            await self.lost(job, why)
+        except Refused as error:
+            # An operator was faster; what they decided holds.
+            self._outside.log.warning("%s: %s", job.name, error)
+
+    async def _give_up(self, follower: Follower, why: str) -> None:
+        """An attempt cannot be followed: it is ended, and its job fails with `why`."""
+        job, log = follower.job, self._outside.log
+        try:
+            await self._end(follower.handle, why)
+            stored = await self._queue.get(job.id)
+            if stored.state not in TERMINAL and stored.attempt == job.attempt:
+                outcome = Outcome("failed", f"it could not be followed: {why}", {})
+                await self._ended(job, outcome)
+                await self._outside.tell_row(job, outcome.reason)
+            elif stored.state in TERMINAL:
+                self._finisher.add(stored)
+        except Exception:
+            log.exception("%s: the next start finds out what became of it", job.name)
+
+    async def end_orphan(self, job: Job) -> None:
+        """End an attempt that is at work although an operator has given its job up.
+
+        The daemon that should have ended it was killed in between.
+        """
+        attempt = attempt_folder(self._outside.job_folder(job.id), job.attempt)
+        if job.state is State.FAILED and attempt.is_dir():
+            try:
+                handle, _ = await self._queue.progress(job)
+                await self._end(handle or str(attempt), job.reason)
+            except Exception:
+                self._outside.log.exception("%s: what is left of it cannot be ended", job.name)
+
+    async def _end(self, handle: str, why: str) -> None:
+        """Have an attempt ended; it has when this returns, so that another one may follow."""
+        manager = self._outside.manager
+        if (await manager.poll([handle]))[handle].state != "running":
+            return
+        await manager.cancel(handle, why)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                while (await manager.poll([handle]))[handle].state == "running":
+                    await asyncio.sleep(self._poll_seconds / 10)
+                return
+        await manager.fence(handle, why)
+
+    async def poll(self) -> None:
+        """Ask the manager about all attempts now and then, for ever, as nobody else may tell."""
+        told = ""
+        while True:
+            if not self.followers:
+                self._busy.clear()
+                await self._busy.wait()
+            await asyncio.sleep(self._poll_seconds)
+            followers = {f.handle: f for f, _ in self.followers.values()}
+            try:
+                answers = await self._outside.manager.poll(list(followers))
+                told = ""
+            except Exception as error:
+                answers = {}
+                if told != str(error):
+                    told = str(error)
+                    self._outside.log.exception("the manager cannot say how its jobs are")
+            for handle, follower in followers.items():
+                if handle in answers:
+                    follower.note(answers[handle])
+                else:
+                    follower.wake()
