@@ -30,11 +30,12 @@ from daemon.jobs.queue import Queue
 from daemon.jobs.records import Records
 from daemon.jobs.scheduler import Scheduler
 from daemon.jobs.tables import MIGRATIONS
-from daemon.library import install
+from daemon.library import HERE, install
 from daemon.lock import Holder
 from daemon.operations import Operations
 from daemon.person import person
 from daemon.processing import Processing
+from daemon.readonly import ReadOnlyDatabase
 from daemon.settings import Settings
 from daemon.store.origins import Origins
 from daemon.store.table import RunsTable
@@ -53,9 +54,15 @@ ENDPOINT_MODES: Mapping[str, int] = {"owner": 0o600, "group": 0o640, "all": 0o64
 class Service:
     """The parts of one folder put together; the folder's lock is the caller's to hold."""
 
-    def __init__(self, folder: Path, *, daemon: Holder | None = None) -> None:
-        """Serve `folder`, as the daemon that `daemon` describes or for a single command."""
+    def __init__(
+        self, folder: Path, *, daemon: Holder | None = None, read_only: str | None = None
+    ) -> None:
+        """Serve `folder`, as the daemon that `daemon` describes or for a single command.
+
+        With `read_only`, which says why in words, it can only be looked at.
+        """
         self.folder = folder
+        self.read_only = read_only
         self.identity = None if daemon is None else asdict(daemon)
         self.settings = Settings()
         self.now = time.time
@@ -76,12 +83,13 @@ class Service:
                 f"no database in {self.folder}: `runtable proposal N` makes a blank one there"
             )
         os.umask(self.settings.umask)
-        self.table = RunsTable(path, proposal)
+        kind = Database if self.read_only is None else ReadOnlyDatabase
+        self.table = RunsTable(path, proposal, kind=kind)
         await self.table.open()
         self.settings = await self.table.settings()
         os.umask(self.settings.umask)
-        self.library = install(self.folder)
-        self.database = Database(
+        self.library = install(self.folder) if self.read_only is None else HERE
+        self.database = kind(
             self.folder / "daemon.sqlite",
             migrations=MIGRATIONS,
             wal=not is_network(self.folder),
