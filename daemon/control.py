@@ -6,9 +6,9 @@ One ZeroMQ ROUTER socket on loopback, always CURVE-encrypted, because loopback i
 everybody on a node. Its address and the key that opens it lie in `control.json`, made anew at each
 start and readable for those the folder is shared with. A request is one JSON object
 `{"id", "op", …arguments}`; its answer `{"id", "ok": true, "result"}` or
-`{"id", "ok": false, "error"}`. A stream sends `{"id", "item"}` before its answer. While an answer
-takes long, `{"id", "busy": true}` says that it is being worked on. An object without "op" is an
-event message of another program.
+`{"id", "ok": false, "error", "code"}`. A stream sends `{"id", "item"}` before its answer. While an
+answer takes long, `{"id", "busy": true}` says that it is being worked on. An object without "op" is
+an event message of another program.
 """
 
 import contextlib
@@ -33,7 +33,15 @@ Handler = Callable[..., Awaitable[Any] | AsyncIterator[dict[str, Any]]]
 
 
 class ServiceError(Exception):
-    """A request could not be fulfilled; the text says why and what to do, for the one who asked."""
+    """A request could not be fulfilled; the text says why and what to do, for the one who asked.
+
+    `code` says the same for programs.
+    """
+
+    def __init__(self, text: object, code: str = "refused") -> None:
+        """`text` is for people, as for any exception."""
+        super().__init__(text)
+        self.code = code
 
 
 class GoneError(ServiceError):
@@ -134,7 +142,7 @@ class ControlClient:
             if reply.get("id") != number:
                 continue  # the rest of an earlier stream that was left before its end
             if reply.get("ok") is False:
-                raise ServiceError(reply["error"])
+                raise ServiceError(reply["error"], reply.get("code", "refused"))
             yield reply
             if "ok" in reply:
                 return

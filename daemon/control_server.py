@@ -107,7 +107,7 @@ class ControlServer:
             )
             reply = {"id": number, "ok": True, "result": result}
         except ServiceError as error:
-            reply = {"id": number, "ok": False, "error": str(error)}
+            reply = {"id": number, "ok": False, "error": str(error), "code": error.code}
         except zmq.ZMQError:
             return  # the reader of a stream has gone
         except Exception as error:  # noqa: BLE001 - one bad request must not end the service
@@ -116,6 +116,7 @@ class ControlServer:
                 "id": number,
                 "ok": False,
                 "error": f"{type(error).__name__}: {error} (see amore.log)",
+                "code": "internal",
             }
         finally:
             busy.cancel()

@@ -42,11 +42,16 @@ class EventOperations:
         }
 
     async def event(
-        self, run: int | str, data: str, proposal: int | str | None = None, key: str | None = None
+        self,
+        run: int | str,
+        data: str,
+        proposal: int | str | None = None,
+        key: str | None = None,
+        source: str = "notify",
     ) -> dict[str, Any]:
         """Take in that `data` of `run` has arrived; answers once that is stored."""
         message = {"proposal": proposal, "run": run, "data": data, "key": key}
-        return await self._take_in(json.dumps(message), "notify")
+        return await self._take_in(json.dumps(message), source)
 
     async def message(self, payload: str) -> dict[str, Any]:
         """Take in an event message of another program; a bad one is kept as a dead letter."""

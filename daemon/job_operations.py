@@ -51,7 +51,7 @@ class JobOperations:
         try:
             found = await service.records.job(await service.records.find(job))
         except LookupError as error:
-            raise ServiceError(str(error)) from error
+            raise ServiceError(str(error), code_of(error)) from error
         folder = service.folder / "jobs" / found["id"]
         running = {item["job"]: item for item in service.running()}
         try:
@@ -134,14 +134,17 @@ class JobOperations:
         return {"found": [asdict(waste) for waste in found]}
 
     async def _each(self, jobs: list[str], act: Callable[[str], Awaitable[Job]]) -> dict[str, Any]:
-        """Do `act` to each of `jobs`: {"jobs": as they are now, "refused": [{"id", "reason"}]}."""
+        """Do `act` to each of `jobs`.
+
+        {"jobs": as they are now, "refused": [{"id", "reason", "code"}]}.
+        """
         done: list[dict[str, Any]] = []
         refused: list[dict[str, str]] = []
         for text in jobs:
             try:
                 job = await act(await self._service.records.find(text))
             except (UnknownJob, AmbiguousJob, ValueError) as error:  # Refused is a ValueError too
-                refused.append({"id": text, "reason": str(error)})
+                refused.append({"id": text, "reason": str(error), "code": code_of(error)})
             else:
                 done.append(job.update())
         return {"jobs": done, "refused": refused}
@@ -183,3 +186,10 @@ class JobOperations:
 
     def _attempt(self, job: Job) -> Path:
         return attempt_folder(self._service.folder / "jobs" / job.id, job.attempt)
+
+
+def code_of(error: Exception) -> str:
+    """What an error about a job is for programs."""
+    if isinstance(error, UnknownJob):
+        return "unknown_job"
+    return "ambiguous_job" if isinstance(error, AmbiguousJob) else "conflict"

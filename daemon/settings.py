@@ -176,6 +176,10 @@ class Settings(BaseModel):
     supervisor_host: HostName = Field(
         "127.0.0.1", description="address on which supervisorctl is answered"
     )
+    web_host: HostName = Field("127.0.0.1", description="address on which the web listens")
+    web_port: int = Field(
+        0, ge=0, le=65535, description="port on which the web listens; 0: a free one each time"
+    )
     share_with: Literal["owner", "group", "all"] = Field(
         "group",
         description="whom new files are for: owner; group: may write too; all: others may read",

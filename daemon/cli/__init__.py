@@ -22,6 +22,8 @@ COMMANDS = {
     "reprocess": "reprocess",
     "jobs": "jobs",
     "combiner": "combiner",
+    "web": "web",
+    "token": "token",
     "gui": "gui",
     "new-id": "new_id",
     "migrate": "migrate",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from daemon.cli.folder import database_folder, dir_argument
+from daemon.cli.folder import database_folder, dir_argument, program, quote
 
 ADDRESS = "web.json"
 """Where the program that serves the page leaves its address, {"url"}, in the database folder."""
@@ -38,8 +38,9 @@ def _address(folder: Path) -> str:
     except FileNotFoundError:
         raise click.ClickException(
             f"no page is served for {folder}: {ADDRESS}, where the program that serves it leaves "
-            "its address, is not there. From Python, RunTable of ctxlib reads the table; DAMNIT's "
-            "own desktop program opens the folder as well"
+            f"its address, is not there; start it with `{program()} web {quote(folder)}`. From "
+            "Python, RunTable of ctxlib reads the table; DAMNIT's own desktop program opens the "
+            "folder as well"
         ) from None
     try:
         url = json.loads(text)["url"]
