@@ -123,6 +123,15 @@ class BackendConfig(BaseModel, ABC):
             if getattr(self, name) != type(self).model_fields[name].default
         ]
 
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a YAML, JSON or URI file of this type. Raises ConfigurationError and OSError."""
+        from daemon.backends.configurations.files import read
+
+        config = read(Path(path), cls)
+        assert isinstance(config, cls), "read refuses other types"
+        return config
+
 
 class CommandConfig(BackendConfig, ABC):
     """A configuration whose jobs may be a command instead of variables of a context file."""

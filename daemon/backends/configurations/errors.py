@@ -1,10 +1,13 @@
 """What is wrong with a configuration, in words that never hold a secret."""
 
 import difflib
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from daemon.backends.configurations.secrets import Secret
 
 LONGEST = 60
 """Characters of a refused value that a message shows."""
@@ -39,14 +42,21 @@ def _line(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message += nearest(field, model.model_fields)
+    elif problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
+        message += ": put it in quotes"
     elif problem["type"] not in ("missing", "value_error") and _may_be_shown(field, model):
         message += f", not {_shortened(repr(problem['input']))}"
     return f"{where}: {message}" if where else message
 
 
 def _may_be_shown(field: str, model: type[BaseModel]) -> bool:
-    """Whether a refused value is no secret: one of a field that does not hide its values."""
-    return field in model.model_fields and model.model_fields[field].repr
+    """Whether what was refused is no secret: for a field that neither hides nor takes any."""
+    about = model.model_fields.get(field)
+    return about is not None and about.repr and not _takes_secrets(about.annotation)
+
+
+def _takes_secrets(annotation: object) -> bool:
+    return annotation is Secret or any(map(_takes_secrets, typing.get_args(annotation)))
 
 
 def _shortened(text: str) -> str:
