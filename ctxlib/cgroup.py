@@ -124,7 +124,8 @@ def sweep(root: Path = Path("/")) -> None:
     if place is not None:
         for path in place.path.glob(_PREFIX + "*"):
             watcher = path.name.removeprefix(_PREFIX).partition("-")[0]
-            if processes.read(int(watcher)) is None:
+            # Others, a service of Systemd's say, may have a name that begins like ours.
+            if watcher.isdecimal() and processes.read(int(watcher)) is None:
                 remove(path)
 
 

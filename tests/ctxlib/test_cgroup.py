@@ -136,6 +136,15 @@ def test_version_2_makes_groups_beside_its_own(two):
     assert (made.path / "cgroup.procs").read_text() == "0"
 
 
+def test_groups_of_others_with_such_a_name_are_left_alone(two):
+    service, left = two / SCOPE / "runtable-beam.service", two / SCOPE / f"runtable-{2**31}-j1-1-0"
+    for group in (service, left):
+        group.mkdir()
+    cgroup.sweep(two)
+    assert service.exists()
+    assert not left.exists()
+
+
 def test_version_2_tells_what_is_used_and_who_was_killed(two):
     made = MemoryGroup.make(ATTEMPT, 100 * MB, two)
     (made.path / "memory.stat").write_text("anon 1000\nfile 5000\nkernel 7\nshmem 200\n")
