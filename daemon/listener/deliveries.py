@@ -65,11 +65,14 @@ class Deliveries:
     ) -> bool:
         """Store `event`, to be handed to `databases`; False when it was there already.
 
-        The dead letter with the number `letter`, which it was, is one no more.
+        The dead letter with the number `letter`, which it was, is one no more; when there is none
+        of that number, somebody else has put it back.
         """
 
         def put(connection: sqlite3.Connection) -> bool:
-            connection.execute("DELETE FROM dead_letters WHERE id = ?", (letter,))
+            query = "DELETE FROM dead_letters WHERE id = ?"
+            if letter is not None and connection.execute(query, (letter,)).rowcount != 1:
+                return False
             return _insert(connection, event, databases)
 
         return await self._db.write(put)

@@ -103,12 +103,16 @@ class Registry:
         query = "DELETE FROM settings WHERE key = ?"
         self._write(lambda database: database.execute(query, (key,)))
 
+    def exists(self) -> bool:
+        """Tell whether the file is there."""
+        return self._path.exists()
+
     def make(self) -> None:
         """Make the file unless it is there."""
         self._write(lambda _database: None)
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
-        if not self._path.exists():
+        if not self.exists():
             return []
         with self._open("?mode=ro") as database:
             return database.execute(query).fetchall()

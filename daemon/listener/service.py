@@ -14,7 +14,7 @@ from daemon.control_server import ControlServer
 from daemon.database import Database
 from daemon.events import MigrationEvent
 from daemon.filesystem import is_network
-from daemon.listener import deliveries
+from daemon.listener import NAME, deliveries
 from daemon.listener.courier import Courier
 from daemon.listener.deliveries import Deliveries
 from daemon.listener.keeper import Keeper
@@ -59,6 +59,7 @@ class Listener:
         self.registry = Registry(folder)
         self.operations = ListenerOperations(self)
         self._known: list[Registered] = []
+        self._listed = False
         self._served: dict[Path, _Served] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -86,8 +87,9 @@ class Listener:
 
     async def start_sources(self) -> None:
         """Begin to keep up the databases, whose daemons watch for their runs."""
-        for gone in await self.deliveries.waiting_for() - {str(k.folder) for k in self._known}:
-            await self.deliveries.forget(gone)  # it was taken out while nobody listened
+        if self._listed:
+            for gone in await self.deliveries.waiting_for() - {str(k.folder) for k in self._known}:
+                await self.deliveries.forget(gone)  # it was taken out while nobody listened
         self._serve_what_is_listed()
         self._watching = asyncio.create_task(self._watch())
 
@@ -180,6 +182,14 @@ class Listener:
     async def _look(self) -> None:
         rows = await asyncio.to_thread(self.registry.settings)
         known = await asyncio.to_thread(self.registry.databases)
+        exists = await asyncio.to_thread(self.registry.exists)
+        if self._listed and not exists:
+            # Nobody has taken out the databases that it listed: their events go on waiting.
+            raise RegistryError(
+                f"{self.folder / NAME} is gone; put it back, or restart the listener and add the "
+                "databases anew with `runtable listener add`"
+            )
+        self._listed = exists
         self.settings, warnings = from_rows(rows)
         for warning in set(warnings) - set(self.warnings):
             LOG.warning("%s", warning)

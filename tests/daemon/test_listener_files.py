@@ -14,6 +14,7 @@ from daemon.events import MigrationEvent
 from daemon.listener import NAME, is_listener
 from daemon.listener.deliveries import MIGRATIONS, Deliveries
 from daemon.listener.registry import Registry, RegistryError
+from daemon.listener.service import Listener
 from daemon.listener.settings import from_rows, parse
 from daemon.settings import SettingError
 
@@ -162,3 +163,37 @@ async def test_messages_that_cannot_be_read_are_kept(deliveries: Deliveries) -> 
     assert await deliveries.count_dead_letters() == 1
     [letter] = await deliveries.dead_letters(10)
     assert (letter["payload"], letter["error"]) == ("\\ud800", "no event")
+
+
+async def test_a_letter_that_two_put_back_at_once_is_one_event(deliveries: Deliveries) -> None:
+    await deliveries.dead_letter("zeromq", "run 42", "no proposal", 5.0)
+    [letter] = await deliveries.letters(None)
+    assert await deliveries.store(EVENT, ["/a"], letter["id"])
+    other = MigrationEvent(1234, 42, "raw", "notify", "another key", 1.0)
+    assert not await deliveries.store(other, ["/a"], letter["id"])
+    assert [item.event for item in await deliveries.waiting("/a")] == [EVENT]
+    assert await deliveries.count_dead_letters() == 0
+
+
+async def test_what_waits_outlives_the_list_of_databases(tmp_path: Path) -> None:
+    folder, path = tmp_path / "db", tmp_path / NAME
+    Registry(tmp_path).add(1234, folder)
+    for gone in (False, True):
+        listener = Listener(tmp_path)
+        if gone:
+            path.unlink()
+        await listener.open()
+        await listener.start_work()
+        await listener.start_sources()
+        try:
+            await listener.store(EVENT, [folder])
+            if not gone:
+                kept = path.rename(tmp_path / "away")
+                await listener.concerned(1234)  # reads the list
+                assert any("is gone; put it back" in warning for warning in listener.warnings)
+                kept.rename(path)
+                assert await listener.concerned(1234) == [folder]
+                assert listener.warnings == []
+            assert await listener.deliveries.waiting_for() == {str(folder)}
+        finally:
+            await listener.close()
