@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemon.control import ServiceError
-from daemon.jobs.changes import UnknownJob
+from daemon.jobs.changes import Stamp, UnknownJob
 from daemon.jobs.left_results import left_results, try_again
+from daemon.person import person
 from daemon.store.left_fragments import NotTakenError, left_fragments, take_in
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class ByHand:
             if replaced:
                 left.append({"what": job.name, "why": "a later job of its run is in the run file"})
                 continue
-            service.scheduler.changed(await service.database.write(partial(try_again, job=job)))
+            at = Stamp(service.now(), person())
+            begun = await service.database.write(partial(try_again, job=job, at=at))
+            if begun is not None:
+                service.scheduler.changed(begun)
             jobs.append(job.id)
         return jobs, left
 

@@ -1,7 +1,7 @@
 """Jobs whose results could not be put into the run file, and are tried once more."""
 
 import sqlite3
-import time
+from contextlib import suppress
 
 from daemon.jobs import changes
 from daemon.jobs.job import COMBINED, NOT_COMBINED, PENDING, Job, job_of
@@ -18,19 +18,24 @@ _LEFT = f"""SELECT j.*, EXISTS (
 def left_results(connection: sqlite3.Connection) -> list[tuple[Job, bool]]:
     """Such jobs, in their order; and whether a later job of the run is in its file.
 
-    What is older than that must not replace it.
+    What is older than that must not replace it. Rows that cannot be read are left out.
     """
-    rows = connection.execute(_LEFT, (NOT_IN_FILE,)).fetchall()
-    return [(job_of(row), bool(row["replaced"])) for row in rows]
+    found = []
+    for row in connection.execute(_LEFT, (NOT_IN_FILE,)).fetchall():
+        with suppress(ValueError):
+            found.append((job_of(row), bool(row["replaced"])))
+    return found
 
 
-def try_again(connection: sqlite3.Connection, job: Job) -> Job:
-    """Have the results of `job` combined once more: it is as if it had just ended."""
+def try_again(connection: sqlite3.Connection, job: Job, at: changes.Stamp) -> Job | None:
+    """Have the results of `job` combined once more: it is as if it had just ended.
+
+    None when somebody else has begun with that, or has requeued it, since `job` was read.
+    """
     reason = job.reason.partition(NOT_IN_FILE)[0].removesuffix("; ")
-    connection.execute(
-        "UPDATE jobs SET combined = ?, reason = ? WHERE id = ?", (PENDING, reason, job.id)
-    )
-    changes.note(
-        connection, job, "its results are to be combined once more", changes.Stamp(time.time())
-    )
+    query = "UPDATE jobs SET combined = ?, reason = ? WHERE id = ? AND attempt = ? AND combined = ?"
+    values = (PENDING, reason, job.id, job.attempt, NOT_COMBINED)
+    if connection.execute(query, values).rowcount == 0:
+        return None
+    changes.note(connection, job, "its results are to be combined once more", at)
     return job_of(changes.row_of(connection, job.id))

@@ -5,8 +5,9 @@ import pytest
 
 from daemon.database import Database
 from daemon.jobs import folder
-from daemon.jobs.changes import UnknownJob
+from daemon.jobs.changes import Stamp, UnknownJob
 from daemon.jobs.job import LOCAL, SEQUENTIAL, SUBMISSION, Work
+from daemon.jobs.left_results import NOT_IN_FILE, left_results, try_again
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import TERMINAL, OldAttempt, Refused, State, Who
 from daemon.jobs.tables import MIGRATIONS
@@ -155,3 +156,33 @@ async def test_an_attempt_is_lost_only_once(queue):
         with pytest.raises(Refused, match="not under way any more: the job is queued"):
             await again
     assert (await queue.get(job.id)).lost == 1
+
+
+async def test_left_results_are_tried_again_once_and_not_of_what_was_requeued(tmp_path):
+    database = Database(tmp_path / "daemon.sqlite", migrations=MIGRATIONS, wal=True)
+    queue = Queue(database, log=logging.getLogger("acts"), now=lambda: 1000.0)
+    at = Stamp(1001.0, "alice@host")
+    twice, requeued, bad = [await job_in(queue, State.FAILED, run=run) for run in (1, 2, 3)]
+
+    def leave(connection):
+        query = "UPDATE jobs SET combined = 2, reason = ?"
+        connection.execute(query, (f"killed; {NOT_IN_FILE}: no space",))
+        connection.execute("UPDATE jobs SET match = '[oops' WHERE id = ?", (bad.id,))
+
+    await database.write(leave)
+    found = [job for job, _ in await database.read(left_results)]
+    assert [job.id for job in found] == [twice.id, requeued.id]  # one that cannot be read is not
+    await queue.requeue(requeued.id, **ME)
+    outcomes = []
+    for job in [*found, *found]:
+        outcomes.append(await database.write(lambda c, job=job: try_again(c, job, at)))
+    assert [job and (job.id, job.reason) for job in outcomes] == [
+        *((twice.id, "killed"), None),
+        *(None, None),
+    ]
+    assert [(line["why"], line["by"]) for line in await queue.history(twice.id)][-1] == (
+        "its results are to be combined once more",
+        "alice@host",
+    )
+    assert (await queue.history(requeued.id))[-1]["became"] == "queued"
+    await database.close()
