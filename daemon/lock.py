@@ -5,7 +5,6 @@ the file only serves messages.
 """
 
 import fcntl
-import getpass
 import json
 import os
 import socket
@@ -13,6 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from ctxlib.claim import user_name
 
 Role = Literal["daemon", "command"]
 
@@ -55,7 +56,7 @@ class FolderLock:
         if not self._is_at_path(fd):
             os.close(fd)  # it was deleted meanwhile: the lock is on what is there now
             return False
-        self.held = Holder(role, socket.gethostname(), os.getpid(), getpass.getuser(), now)
+        self.held = Holder(role, socket.gethostname(), os.getpid(), user_name(), now)
         self._fd = fd
         self._write(json.dumps(asdict(self.held)))
         return True

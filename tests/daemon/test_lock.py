@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from daemon.lock import FolderLock
 
 HOLD = """
@@ -25,6 +27,18 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
     first.release()
     assert second.acquire("command", 14.0)
     second.release()
+
+
+def test_users_need_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unnamed() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    lock = FolderLock(tmp_path)
+    assert lock.acquire("daemon", 12.0)
+    assert lock.held is not None
+    assert lock.held.user == str(os.getuid())
+    lock.release()
 
 
 def test_a_killed_holder_frees_it_at_once(tmp_path: Path) -> None:
