@@ -102,7 +102,8 @@ class Finisher:
         removed = []
         for job in await self._queue.to_clean():
             try:
-                await asyncio.to_thread(folder.drop_fragments, self._outside.job_folder(job.id))
+                job_folder = self._outside.job_folder(job.id)
+                await asyncio.to_thread(folder.drop_fragments, job_folder, job.attempt)
             except OSError as error:
                 if job.id not in self._unremovable:
                     self._unremovable.add(job.id)

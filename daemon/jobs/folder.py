@@ -71,12 +71,15 @@ def remove_attempt(attempt: Path) -> None:
         shutil.rmtree(attempt)
 
 
-def drop_fragments(job: Path) -> None:
-    """Remove the fragments of all attempts, when the run file has what was in them.
+def drop_fragments(job: Path, last: int) -> None:
+    """Remove the fragments of the attempts up to `last`, when the run file has what was in them.
 
-    With them goes the claim that a killed process had not yet published.
+    With them goes the claim that a killed process had not yet published. Those of a later attempt,
+    for which the job has just been requeued, stay.
     """
     for attempt in attempts(job):
+        if int(attempt.name) > last:
+            continue
         fragments = attempt / FRAGMENTS
         if fragments.exists():
             shutil.rmtree(fragments)

@@ -44,11 +44,13 @@ def test_dropping_fragments_keeps_journals_and_can_be_repeated(tmp_path):
         attempt = folder.new_attempt(tmp_path, number)
         (attempt / "fragments" / "a.h5").touch()
         (attempt / "journal.1.jsonl").touch()
-    folder.drop_fragments(tmp_path)
-    folder.drop_fragments(tmp_path)
+    folder.drop_fragments(tmp_path, 1)
+    assert [path.parent.parent.name for path in tmp_path.rglob("a.h5")] == ["2"]
+    folder.drop_fragments(tmp_path, 2)
+    folder.drop_fragments(tmp_path, 2)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert left == ["1/journal.1.jsonl", "2/journal.1.jsonl"]
-    folder.drop_fragments(tmp_path / "missing")
+    folder.drop_fragments(tmp_path / "missing", 1)
 
 
 def test_removing_an_attempt(tmp_path):
