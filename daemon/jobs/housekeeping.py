@@ -104,39 +104,37 @@ class Housekeeping:
 
         Copies of ctxlib of earlier versions go when no job is at work.
         """
-        values = {"before": self._now() - self._keep_days() * DAY}
+        values: dict[str, object] = {"before": self._now() - self._keep_days() * DAY}
         names = await asyncio.to_thread(self._names)
-        folders = await self._ids(_OLD_FOLDERS, {**values, "names": json.dumps(names)})
-        found = [Waste("folder", id_, "its results are in the run file") for id_ in folders]
-        found = [await self._remove_folder(self._jobs / w.name, w, dry_run) for w in found]
+        found = []
+        for id_ in await self._ids(_OLD_FOLDERS, {**values, "names": json.dumps(names)}):
+            waste = Waste("folder", id_, "its results are in the run file")
+            if dry_run:
+                found.append(waste)
+            else:
+                one = {**values, "names": json.dumps([id_])}
+                found += await self._db.write(partial(self._remove_old, waste=waste, values=one))
         left = sorted(set(names).difference(w.name for w in found if not w.kept))
-        jobs = await self._ids(_OLD_JOBS, {**values, "names": json.dumps(left)})
-        found += [Waste("job", id_, "it ended long ago") for id_ in jobs]
-        found += [
-            Waste("event", id_, "later ones followed")
-            for id_ in await self._ids(_OLD_EVENTS, values)
-        ]
-        found += [
-            Waste("dead letter", id_, "it is old") for id_ in await self._ids(_OLD_LETTERS, values)
-        ]
-        if not dry_run:
-            await self._remove_rows(found)
+        for kind, why, query, more in (
+            ("job", "it ended long ago", _OLD_JOBS, {"names": json.dumps(left)}),
+            ("event", "later ones followed", _OLD_EVENTS, {}),
+            ("dead letter", "it is old", _OLD_LETTERS, {}),
+        ):
+            found += await self._rows(kind, why, query, {**values, **more}, dry_run=dry_run)
         return found + await self._old_libraries(dry_run=dry_run)
 
     async def what_is_wrong(self, *, dry_run: bool = False) -> list[Waste]:
         """Remove rows that cannot be read, and folders and rows that belong to no job."""
         names = await asyncio.to_thread(self._names)
         # After the folders: each of these had its row before it was made.
-        known, found = await self._db.read(_look_at_rows)
+        known, found = await self._db.write(partial(_unreadable, dry_run=dry_run))
         for name in names:
             if name not in known:
                 waste = await asyncio.to_thread(self._stray, name)
-                found.append(await self._remove_folder(self._jobs / name, waste, dry_run))
+                found.append(await self._remove_unless(dry_run, self._jobs / name, waste))
         for table, query in _ORPHANS.items():
-            ids = await self._ids(query, {})
-            found += [Waste(f"{table} rows", id_, "there is no such job") for id_ in ids]
-        if not dry_run:
-            await self._remove_rows(found)
+            why = "there is no such job"
+            found += await self._rows(f"{table} rows", why, query, {}, dry_run=dry_run)
         return found
 
     def _names(self) -> list[str]:
@@ -157,11 +155,26 @@ class Housekeeping:
             return Waste(waste.kind, name, waste.why, kept)
         return waste
 
-    async def _remove_folder(self, path: Path, waste: Waste, dry_run: bool) -> Waste:
+    def _remove_old(
+        self, connection: sqlite3.Connection, waste: Waste, values: Mapping[str, object]
+    ) -> list[Waste]:
+        """In a transaction, so that nobody can requeue its job meanwhile: remove an old folder.
+
+        Nothing when somebody has since it was found.
+        """
+        if connection.execute(_OLD_FOLDERS, values).fetchone() is None:
+            return []
+        return [self._remove_folder(self._jobs / waste.name, waste)]
+
+    async def _remove_unless(self, dry_run: bool, path: Path, waste: Waste) -> Waste:
         if waste.kept or dry_run:
             return waste
+        return await asyncio.to_thread(self._remove_folder, path, waste)
+
+    def _remove_folder(self, path: Path, waste: Waste) -> Waste:
+        """In a thread."""
         try:
-            await asyncio.to_thread(shutil.rmtree, path)
+            shutil.rmtree(path)
         except FileNotFoundError:
             pass  # somebody else was quicker
         except OSError as error:
@@ -178,19 +191,26 @@ class Housekeeping:
         for path in sorted(current.parent.iterdir()):
             if path.is_dir() and path != current:
                 waste = Waste("library", path.name, "another one is used now")
-                found.append(await self._remove_folder(path, waste, dry_run))
+                found.append(await self._remove_unless(dry_run, path, waste))
         return found
 
-    async def _remove_rows(self, found: list[Waste]) -> None:
-        removals = [
-            (statement, waste.name)
-            for waste in found
-            if not waste.kept
-            for statement in _STATEMENTS.get(waste.kind, ())
-        ]
-        for start in range(0, len(removals), AT_ONCE):
-            some = removals[start : start + AT_ONCE]
-            await self._db.write(partial(_delete, removals=some))
+    async def _rows(
+        self, kind: str, why: str, query: str, values: Mapping[str, object], *, dry_run: bool
+    ) -> list[Waste]:
+        """Remove the rows that `query` finds, in the transactions that find them."""
+        if dry_run:
+            return [Waste(kind, id_, why) for id_ in await self._ids(query, values)]
+
+        def remove(connection: sqlite3.Connection) -> list[Waste]:
+            rows = connection.execute(f"{query} LIMIT {AT_ONCE}", values).fetchall()
+            return _delete(connection, [Waste(kind, str(row["id"]), why) for row in rows])
+
+        found: list[Waste] = []
+        while True:
+            some = await self._db.write(remove)
+            found += some
+            if len(some) < AT_ONCE:
+                return found
 
     async def _ids(self, query: str, values: Mapping[str, object]) -> list[str]:
         rows = await self._db.read(lambda c: c.execute(query, values).fetchall())
@@ -216,13 +236,18 @@ _STATEMENTS = {
 """How the rows of each kind of waste are removed."""
 
 
-def _delete(connection: sqlite3.Connection, removals: list[tuple[str, str]]) -> None:
-    for statement, name in removals:
-        connection.execute(statement, (name,))
+def _delete(connection: sqlite3.Connection, found: list[Waste]) -> list[Waste]:
+    for waste in found:
+        for statement in () if waste.kept else _STATEMENTS[waste.kind]:
+            connection.execute(statement, (waste.name,))
+    return found
 
 
-def _look_at_rows(connection: sqlite3.Connection) -> tuple[set[str], list[Waste]]:
-    """The ids of jobs that can be read or may be at work, and the places of rows that cannot be."""
+def _unreadable(connection: sqlite3.Connection, *, dry_run: bool) -> tuple[set[str], list[Waste]]:
+    """Remove rows that cannot be read: the ids of the other jobs, and the places of these.
+
+    What may be at work is in both, and stays.
+    """
     known, wrong = set(), []
     for row in connection.execute("SELECT * FROM jobs"):
         try:
@@ -233,7 +258,7 @@ def _look_at_rows(connection: sqlite3.Connection) -> tuple[set[str], list[Waste]
                 known.add(str(row["id"]))
                 kept = "it may be at work; the daemon's next start ends it"
             wrong.append(Waste("row", str(row["position"]), str(error), kept))
-    return known, wrong
+    return known, wrong if dry_run else _delete(connection, wrong)
 
 
 def counted(found: Sequence[Waste]) -> str:

@@ -128,6 +128,29 @@ async def test_old_rows_go_but_the_newest_stay(bench, keeper, monkeypatch):
     assert not await bench.inbox.store(make_event(9, key="last"))  # still known
 
 
+async def test_what_is_requeued_while_others_are_removed_stays(bench, keeper, monkeypatch):
+    monkeypatch.setattr(housekeeping, "_OLD_JOBS", housekeeping._OLD_JOBS.replace("1000", "0"))
+    bench.manager.play = whole
+    await bench.start()
+    first, second = await finished(bench, 1), await finished(bench, 2)
+    bench.time += 15 * DAY
+    bench.settings.local_jobs = 0
+    ids = keeper._ids
+
+    async def found(query, values):
+        names = await ids(query, values)
+        if query is housekeeping._OLD_FOLDERS:
+            assert names == [first, second]
+            await bench.queue.requeue(second, by="me", why="", force=True)
+        return names
+
+    monkeypatch.setattr(keeper, "_ids", found)
+    removed = await keeper.by_age()
+    assert named(removed, "folder") == named(removed, "job") == [first]
+    assert folders(bench) == [second]
+    assert (await bench.queue.get(second)).state is State.QUEUED
+
+
 async def test_only_what_belongs_to_nothing_is_cleaned_up(bench, keeper):
     await bench.start()
     running = await bench.submit()
