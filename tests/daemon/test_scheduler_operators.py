@@ -68,7 +68,8 @@ async def test_a_job_that_finishes_while_it_is_stopped_has_finished(bench, opera
     assert (await bench.settled(job)).state is State.FINISHED
     assert bench.combined == [(job, ["a", "b"])]
     refused = (await operations.stop([job], BY, "later"))["refused"]
-    assert refused == [{"id": job, "reason": f"job {job} has ended already: it is finished"}]
+    why = f"job {job} has ended already: it is finished"
+    assert refused == [{"id": job, "reason": why, "code": "conflict"}]
 
 
 async def test_a_job_that_is_given_up_is_combined_once_when_it_has_ended(bench, operations):
