@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from slurm_cluster import slurm_cluster
+
+__all__ = ["slurm_cluster"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,0 +1,104 @@
+"""What the folder of an attempt says, and its end written by whoever knows it from elsewhere.
+
+For managers whose attempts run by themselves (`ctxlib.alone`) and may be ended by others, who say
+nothing in the journal: a scheduler, a container engine.
+"""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ctxlib import claim
+from ctxlib.job_folder import REQUEST
+from ctxlib.journal import Entry, JournalReader, JournalWriter, file_name
+from ctxlib.known import known_results
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an attempt's folder says: whether it is there, claimed, its end and the wish for one."""
+
+    there: bool
+    claimed: bool
+    ended: str | None
+    stop: str | None
+
+
+def look(attempt_dir: Path) -> Seen:
+    """Read it. `ended` is the reason in the journal's last word, `stop` why it shall end."""
+    if not attempt_dir.is_dir():
+        return Seen(there=False, claimed=False, ended=None, stop=None)
+    claimed = claim.exists(attempt_dir)
+    stop = None
+    with suppress(FileNotFoundError):
+        stop = (attempt_dir / claim.STOP_FILE).read_text()
+    ended = _end(JournalReader(attempt_dir).read_watcher())
+    reason = None if ended is None else str(ended.fields["reason"])
+    return Seen(there=True, claimed=claimed, ended=reason, stop=stop)
+
+
+def conclude(
+    attempt_dir: Path, status: Literal["failed", "stopped"], reason: str, code: str = "exit"
+) -> str:
+    """Say in the journal that an attempt has ended, of which no process is left; give the reason.
+
+    What its journal says already is left as it is. The variable that was running gets `reason` as
+    its error, with `code` as in the journal; what had not begun was not run. Nobody can begin with
+    the attempt afterwards. Raises OSError.
+    """
+    claim.make(attempt_dir, "revoked")
+    entries = JournalReader(attempt_dir).read()
+    ended = _end(entries)
+    if ended is not None:
+        return str(ended.fields["reason"])
+    journal = JournalWriter(attempt_dir / file_name(0))
+    try:
+        runner, variable, order = _progress(entries)
+        if status == "stopped":
+            variable, order, code = None, [], "stopped"
+        if runner:
+            words = reason if status == "stopped" else f"killed: {reason}"
+            journal.write("died", n=runner, reason=words, code=code, variable=variable)
+        known = known_results([attempt_dir.parent]) if order else None
+        for name in order:
+            if known is not None and name != variable and not known.done(name):
+                kind = "Timeout" if code == "timeout" else "Killed"
+                error = {"type": kind, "message": f"not run: {reason}", "traceback": ""}
+                journal.write("failed", variable=name, error=error, duration=0.0)
+        journal.write("ended", status=status, reason=reason)
+    finally:
+        journal.close()
+    note(attempt_dir, reason)
+    return reason
+
+
+def note(attempt_dir: Path, text: str) -> None:
+    """Add a line to the log of the attempt's run; one that cannot be written is left out."""
+    with suppress(OSError, ValueError, KeyError):
+        log = Path(json.loads((attempt_dir.parent / REQUEST).read_bytes())["log"])
+        log.parent.mkdir(parents=True, exist_ok=True)
+        line = f"# {time.strftime('%H:%M:%S')} job {attempt_dir.parent.name}: {text}\n"
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(line)
+
+
+def _end(entries: list[Entry]) -> Entry | None:
+    return next((entry for entry in entries if entry.kind == "ended"), None)
+
+
+def _progress(entries: list[Entry]) -> tuple[int, str | None, list[str]]:
+    """The runner that was last begun, the variable that it was at, and the plan."""
+    runner, variable, order = 0, None, []
+    for entry in entries:
+        if entry.kind == "runner":
+            runner, variable = entry.fields["n"], None
+        elif entry.kind == "plan":
+            order = entry.fields["order"]
+        elif entry.kind == "started":
+            variable = entry.fields["variable"]
+        elif entry.kind in ("finished", "failed", "died"):
+            variable = None
+    return runner, variable, order

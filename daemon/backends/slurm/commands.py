@@ -1,0 +1,243 @@
+"""Slurm by its programs: sbatch, squeue, scontrol, sacct, scancel and id, over a transport."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from daemon.backends.slurm.scheduler import (
+    COMMENT,
+    Later,
+    NoAnswer,
+    Partition,
+    Refused,
+    Reservation,
+    SlurmJob,
+    Submission,
+    TooLong,
+)
+from daemon.backends.slurm.transport import Output, Transport
+
+_LIST = "--format=%F|%K|%A|%T|%k|%r"
+_RECORD = "JobID,JobName,State,ExitCode,WorkDir,Comment"
+_AT_ONCE = 500
+# What the programs say when the controller, not the request, is the trouble.
+_AWAY = re.compile(
+    "unable to contact slurm|timed out|connection refused|connection failure|standby|zero bytes|"
+    "transport endpoint|unexpected message|temporarily unable|connection reset|not responding|"
+    "no route to host|could not (establish|resolve)|munge|name or service not known",
+    re.IGNORECASE,
+)
+_LATER = re.compile(
+    "submit.*limit|jobs? limit|limit.*(reached|exceeded)|accounting/qos policy|"
+    "resource temporarily|too many|exhausted",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile("invalid job array specification", re.IGNORECASE)
+_GONE = re.compile("invalid job id|already completed|already completing", re.IGNORECASE)
+_FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
+
+
+class Commands:
+    """The programs of Slurm where `transport` leads."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        # A cluster without a database of jobs may have a file of them.
+        self._sacct: list[str] | None = ["sacct"]
+
+    async def submit(self, submission: Submission) -> str:
+        """Queue an array with sbatch; see `Scheduler`."""
+        command = ["sbatch", *options(submission)]
+        done = await self._transport.run(
+            command, submission.script.encode(errors="surrogateescape")
+        )
+        if done.code == 0 and (number := done.out.strip().partition(";")[0]).isdecimal():
+            return number
+        said = _words(done)
+        if _AWAY.search(said):
+            raise NoAnswer(said)
+        if _TOO_LONG.search(said):
+            raise TooLong(said)
+        if done.code == 0:
+            raise NoAnswer(f"sbatch has given no number: {said}")
+        raise Later(said) if _LATER.search(said) else Refused(said)
+
+    async def jobs(self) -> list[SlurmJob]:
+        """All jobs of ours that the controller remembers; see `Scheduler`."""
+        command = ["squeue", "--me", "--all", "--array", "--noheader", "--states=all", _LIST]
+        done = _checked(await self._transport.run(command))
+        found = []
+        for line in done.out.splitlines():
+            fields = line.split("|", 5)
+            if len(fields) == 6 and fields[4].startswith(COMMENT) and fields[1].isdecimal():
+                array, index, number, state, comment, reason = fields
+                batch = comment.removeprefix(COMMENT)
+                found.append(
+                    SlurmJob(
+                        batch=batch,
+                        array=array,
+                        index=int(index),
+                        number=number,
+                        state=state,
+                        reason="" if reason == "None" else reason,
+                    )
+                )
+        return found
+
+    async def ended(
+        self, batch: str, array: str, index: int, number: str | None
+    ) -> SlurmJob | None:
+        """What scontrol, or else sacct, has on record; see `Scheduler`."""
+        done = await self._transport.run(
+            ["scontrol", "--oneliner", "show", "job", f"{array}_{index}"]
+        )
+        if done.code != 0 and not _GONE.search(done.err):
+            raise NoAnswer(_words(done))
+        for line in done.out.splitlines():
+            fields = dict(_FIELD.findall(line))
+            if fields.get("Comment") == COMMENT + batch and fields.get("ArrayTaskId") == str(index):
+                return _ended(batch, array, index, fields["JobId"], fields["JobState"], fields)
+        return await self._recorded(batch, array, index, number)
+
+    async def _recorded(
+        self, batch: str, array: str, index: int, number: str | None
+    ) -> SlurmJob | None:
+        if self._sacct is None:
+            return None
+        from_file = "--completion" in self._sacct
+        id_ = number if from_file else f"{array}_{index}"
+        if id_ is None:
+            return None
+        shape = ["--noheader", "--parsable2", f"--format={_record(from_file)}", f"--jobs={id_}"]
+        done = await self._transport.run([*self._sacct, *shape])
+        if "accounting storage is disabled" in done.err:
+            self._sacct = None if from_file else ["sacct", "--completion"]
+            return await self._recorded(batch, array, index, number)
+        if done.code != 0:
+            raise NoAnswer(_words(done))
+        found = None
+        for line in done.out.splitlines():
+            fields = line.split("|")
+            comment = "" if from_file else fields[-1]
+            if fields[0] == id_ and comment in ("", COMMENT + batch):
+                values = {"ExitCode": fields[3]}
+                found = _ended(batch, array, index, number or "", fields[2], values)
+        return found
+
+    async def cancel(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """End jobs with scancel; see `Scheduler`."""
+        ids = [f"{array}_{index}" for array, index in jobs]
+        for start in range(0, len(ids), _AT_ONCE):
+            done = await self._transport.run(["scancel", "--quiet", *ids[start : start + _AT_ONCE]])
+            if done.code != 0 and not _GONE.search(done.err):
+                raise NoAnswer(_words(done))
+
+    async def partitions(self) -> list[Partition]:
+        """The partitions, from scontrol."""
+        return [
+            Partition(
+                name=fields["PartitionName"],
+                up=fields.get("State") == "UP",
+                default=fields.get("Default") == "YES",
+                groups=None if fields.get("AllowGroups", "ALL") == "ALL" else _names(fields),
+                hidden=fields.get("Hidden") == "YES",
+            )
+            for fields in await self._show("partition", "PartitionName")
+        ]
+
+    async def reservations(self) -> list[Reservation]:
+        """The reservations, from scontrol."""
+        return [
+            Reservation(
+                name=fields["ReservationName"],
+                active=fields.get("State") == "ACTIVE",
+                start=fields.get("StartTime", ""),
+                end=fields.get("EndTime", ""),
+            )
+            for fields in await self._show("reservation", "ReservationName")
+        ]
+
+    async def groups(self) -> list[str]:
+        """The user's groups, from id."""
+        # A group without a name is told as its number, and id then ends with 1.
+        return (await self._transport.run(["id", "-Gn"])).out.split()
+
+    async def close(self) -> None:
+        """Let go of the transport."""
+        await self._transport.close()
+
+    async def _show(self, what: str, key: str) -> Iterator[dict[str, str]]:
+        done = _checked(
+            await self._transport.run(["scontrol", "--oneliner", "--all", "show", what])
+        )
+        lines = (dict(_FIELD.findall(line)) for line in done.out.splitlines())
+        return (fields for fields in lines if key in fields)
+
+
+def options(submission: Submission) -> list[str]:
+    """The options of sbatch for an array."""
+    config = submission.config
+    given: dict[str, object] = {
+        "--job-name": submission.name,
+        "--comment": submission.comment,
+        "--array": f"0-{submission.count - 1}%{submission.at_once}",
+        "--chdir": submission.chdir,
+        "--output": submission.output,
+        "--error": submission.error,
+        "--time": submission.time_limit,
+        "--partition": submission.partition,
+        "--reservation": submission.reservation,
+        "--dependency": "afterany:" + ":".join(submission.after) if submission.after else None,
+        "--nodelist": config.explicit_node,
+        "--account": config.account,
+        "--qos": config.qos,
+        "--nodes": config.nodes,
+        "--ntasks": config.ntasks,
+        "--cpus-per-task": config.cpus_per_task,
+        "--mem": config.memory,
+        "--mail-type": config.mail_type,
+        "--mail-user": config.mail_user,
+    }
+    set_ = [f"{name}={value}" for name, value in given.items() if value is not None]
+    # An attempt is claimed once: one that is put back would find itself taken.
+    always = ["--parsable", "--no-requeue", "--open-mode=append", "--input=/dev/null"]
+    return [*always, *set_, *config.additional_options]
+
+
+def _record(from_file: bool) -> str:
+    return _RECORD.removesuffix(",Comment") if from_file else _RECORD
+
+
+def _ended(
+    batch: str, array: str, index: int, number: str, state: str, fields: dict[str, str]
+) -> SlurmJob:
+    """A job by what scontrol or sacct say of it: a state as "CANCELLED by 1000", a code as 0:9."""
+    word, _, by = state.partition(" by ")
+    code, _, number_of_signal = fields.get("ExitCode", "").partition(":")
+    reason = fields.get("Reason", "")
+    return SlurmJob(
+        batch=batch,
+        array=array,
+        index=index,
+        number=number,
+        state=word.strip("+"),
+        reason="" if reason == "None" else reason,
+        exit_code=int(code) if code.isdecimal() else None,
+        signal=int(number_of_signal) if number_of_signal.isdecimal() else None,
+        by=by,
+    )
+
+
+def _names(fields: dict[str, str]) -> list[str]:
+    return fields["AllowGroups"].split(",")
+
+
+def _checked(done: Output) -> Output:
+    if done.code != 0:
+        raise NoAnswer(_words(done))
+    return done
+
+
+def _words(done: Output) -> str:
+    """What a program said about what went wrong, in one line."""
+    lines = [line.strip() for line in (done.err or done.out).splitlines() if line.strip()]
+    return "; ".join(lines) or f"exit code {done.code} without a word"

@@ -1,0 +1,383 @@
+"""Jobs on a cluster that Slurm manages: the manager of all ways to Slurm.
+
+An attempt runs by itself there (`ctxlib.alone`), and its journal says how it went. What Slurm says
+decides only of attempts whose journal has no end: they wait, run, were ended, or are gone. Nothing
+is concluded from a Slurm that does not answer. Handles are `<job>/<attempt>`; what else is needed
+to go on after a restart lies in the folders.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ctxlib import claim
+from daemon.backends import Status
+from daemon.backends.attempts import Seen, conclude, look, note
+from daemon.backends.configurations.slurm import SlurmCommon
+from daemon.backends.context import ManagerContext
+from daemon.backends.slurm import batches
+from daemon.backends.slurm.describing import Describing
+from daemon.backends.slurm.scheduler import Scheduler, SlurmError, SlurmJob
+from daemon.backends.slurm.sender import RETRY_SECONDS, SETTLE_SECONDS, Sender, Sent
+from daemon.backends.slurm.snapshot import Key, Snapshot, is_active
+from daemon.backends.slurm.states import Verdict, verdict
+from daemon.backends.slurm.ways import scheduler_of
+
+MOST_AT_WORK = 5000
+"""Attempts that are followed at once; more would only wait in Slurm instead of here."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long things may take, in seconds.
+
+    `poll`: between two looks at Slurm's list. `visible`: until the end of a job that Slurm tells of
+    shows in its journal, on a network filesystem. `vanished`: that Slurm, answering, knows nothing
+    of a job. `stop`: until a job that was asked for its end is cancelled. `retry`: between two
+    tries to submit. `settle`: until a submission without an answer shows in Slurm's list.
+    """
+
+    poll: float = 5.0
+    visible: float = 10.0
+    vanished: float = 60.0
+    stop: float = 15.0
+    retry: float = RETRY_SECONDS
+    settle: float = SETTLE_SECONDS
+
+
+@dataclass
+class _Attempt:
+    """What is remembered of an attempt whose journal has no end. Times are of the clock.
+
+    `number` is its job's own number in Slurm; `over_since`, `missing_since` and `stop_since` are
+    since when Slurm says that it is over, knows nothing of it, and its end is wished for.
+    """
+
+    key: Key | None = None
+    number: str | None = None
+    over_since: float | None = None
+    missing_since: float | None = None
+    stop_since: float | None = None
+
+
+@dataclass
+class _Unwanted:
+    """Jobs that are to be cancelled in Slurm."""
+
+    keys: set[Key] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
+
+
+class SlurmManager:
+    """Runs the jobs of one configuration on Slurm."""
+
+    def __init__(
+        self,
+        config: SlurmCommon,
+        context: ManagerContext,
+        *,
+        scheduler: Scheduler | None = None,
+        patience: Patience = Patience(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`scheduler` is the way to Slurm, when it is not the configuration's own."""
+        self._config = config
+        self._context = context
+        self._scheduler = scheduler or scheduler_of(config)
+        self._patience = patience
+        self._clock = clock
+        self._jobs = context.folder / "jobs"
+        self._sender = Sender(
+            self._jobs,
+            self._scheduler,
+            describe=Describing(config, context, self._scheduler).describe,
+            refuse=self._refuse,
+            limit=lambda: config.concurrent_jobs or context.settings().concurrent_jobs,
+            log=context.log,
+            clock=clock,
+            retry_seconds=patience.retry,
+            settle_seconds=patience.settle,
+        )
+        self._attempts: dict[Path, _Attempt] = {}
+        self._snapshot: Snapshot | None = None
+        self._silence = ""
+        self._next_look = 0.0
+        self._unwanted = _Unwanted()
+
+    def room(self, at_work: int) -> int:
+        """How many more attempts are taken: as many as can be followed; Slurm throttles them."""
+        return MOST_AT_WORK - at_work
+
+    async def submit(self, attempt_dir: Path) -> str:
+        """Take an attempt for the next batch; the handle is `<job>/<attempt>`."""
+        self._attempts[attempt_dir] = _Attempt()
+        self._sender.collect(attempt_dir)
+        return f"{attempt_dir.parent.name}/{attempt_dir.name}"
+
+    async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
+        """How attempts are doing; Slurm's list is asked for once, and not at every call."""
+        dirs = {handle: self._jobs / handle for handle in handles}
+        seen = await asyncio.to_thread(lambda: {path: look(path) for path in dirs.values()})
+        open_ = [path for path, found in seen.items() if found.there and found.ended is None]
+        await self._take_up(open_)
+        if any(self._attempts[path].key is not None for path in open_):
+            await self._look_at_slurm(seen)
+        answers = {handle: await self._status(path, seen[path]) for handle, path in dirs.items()}
+        await self._tidy()
+        return answers
+
+    async def cancel(self, handle: str, reason: str) -> None:
+        """End an attempt: at once when it has not begun, else whoever watches it ends it.
+
+        When it has not ended soon, its job is cancelled in Slurm.
+        """
+        attempt_dir = self._jobs / handle
+        stop = attempt_dir / claim.STOP_FILE
+        await asyncio.to_thread(stop.write_text, reason)
+        self._sender.forget(attempt_dir)
+        if await asyncio.to_thread(claim.make, attempt_dir, "revoked") is not None:
+            await asyncio.to_thread(conclude, attempt_dir, "stopped", reason, "stopped")
+            self._cancel_in_slurm(await self._key_of(attempt_dir))
+            self._context.on_wake(attempt_dir.parent.name)
+
+    async def fence(self, handle: str, reason: str) -> None:
+        """Nobody begins with the attempt any more, and its job in Slurm is cancelled."""
+        attempt_dir = self._jobs / handle
+        await asyncio.to_thread(self._give_up, attempt_dir, reason)
+        self._cancel_in_slurm(await self._key_of(attempt_dir))
+
+    async def close(self) -> None:
+        """Let go of everything; what waits in Slurm, runs there or was not submitted yet stays."""
+        await self._sender.close()
+        if self._unwanted.task is not None:
+            self._unwanted.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._unwanted.task
+        await self._scheduler.close()
+
+    # Which batch an attempt is in
+
+    async def _take_up(self, attempt_dirs: Sequence[Path]) -> None:
+        """Find out where attempts are; submit what an earlier daemon has taken and left."""
+        for attempt_dir in attempt_dirs:
+            attempt = self._attempts.setdefault(attempt_dir, _Attempt())
+            if attempt.key is None and not self._sender.waits(attempt_dir):
+                attempt.key = await self._key_of(attempt_dir)
+                if attempt.key is None:
+                    self._sender.collect(attempt_dir)
+
+    async def _key_of(self, attempt_dir: Path) -> Key | None:
+        """The attempt's batch and its place there, taken up from the disk if need be."""
+        batch_id = await asyncio.to_thread(batches.batch_of, attempt_dir)
+        if batch_id is None or self._sender.waits(attempt_dir):
+            return None
+        sent = self._sender.sent(batch_id)
+        if sent is None:
+            batch = await asyncio.to_thread(batches.load, self._jobs, batch_id)
+            if batch is None:
+                return None
+            sent = self._sender.take_up(batch)
+        try:
+            return batch_id, sent.batch.place_of(attempt_dir)
+        except ValueError:
+            return None  # it was put into another batch since
+
+    def _sent(self, attempt_dir: Path) -> tuple[Sent | None, Key | None]:
+        key = self._attempts[attempt_dir].key
+        return (None, None) if key is None else (self._sender.sent(key[0]), key)
+
+    # What Slurm says
+
+    async def _look_at_slurm(self, seen: Mapping[Path, Seen]) -> None:
+        """Ask for Slurm's list, unless that was done lately."""
+        now = self._clock()
+        if now < self._next_look:
+            return
+        claimed = {
+            key
+            for path, found in seen.items()
+            if found.claimed and path in self._attempts and (key := self._attempts[path].key)
+        }
+        try:
+            jobs = await self._scheduler.jobs()
+        except SlurmError as error:
+            if not self._silence:
+                self._context.log(f"Slurm does not answer: {error}")
+            self._silence = str(error)
+            self._snapshot = None
+        else:
+            self._silence = ""
+            self._snapshot = Snapshot.of(jobs, now, claimed)
+            self._count(self._snapshot)
+        # The list of a big cluster takes long, and longer when all ask.
+        self._next_look = self._clock() + self._patience.poll
+
+    def _count(self, snapshot: Snapshot) -> None:
+        """Take note of which places of the batches are free again."""
+        for sent in self._sender.all_sent():
+            if sent.sent_at is None or sent.sent_at >= snapshot.asked_at:
+                continue
+            sent.busy = snapshot.busy(sent.batch.id)
+            sent.begun = sent.begun or any(
+                verdict(job, claimed=False).kind != "waiting"
+                for (id_, _), jobs in snapshot.jobs.items()
+                if id_ == sent.batch.id
+                for job in jobs
+            )
+        self._sender.wake()
+
+    async def _status(self, attempt_dir: Path, seen: Seen) -> Status:
+        if not seen.there:
+            attempt = self._attempts.pop(attempt_dir, None)
+            self._sender.forget(attempt_dir)
+            self._cancel_in_slurm(attempt.key if attempt else None)
+            return Status("lost", "its folder was deleted")
+        if seen.ended is not None:
+            self._has_ended(attempt_dir)
+            return Status("ended", seen.ended)
+        sent, key = self._sent(attempt_dir)
+        if sent is None or key is None or sent.sent_at is None:
+            return Status("running", self._sender.problem or "is about to be submitted to Slurm")
+        snapshot = self._snapshot
+        if snapshot is None:
+            return Status("running", f"Slurm does not answer: {self._silence}")
+        if sent.sent_at >= snapshot.asked_at:
+            return Status("running", "submitted to Slurm")
+        return await self._judge(attempt_dir, seen, sent, snapshot)
+
+    async def _judge(self, path: Path, seen: Seen, sent: Sent, snapshot: Snapshot) -> Status:
+        """What Slurm's list means for an attempt without an end in its journal."""
+        attempt = self._attempts[path]
+        key = attempt.key
+        assert key is not None, f"{path} is in no batch"
+        job = snapshot.job(key)
+        if job is None:
+            return await self._missing(path, sent)
+        attempt.missing_since, attempt.number = None, job.number
+        found = verdict(job, claimed=key in snapshot.claimed)
+        if found.kind in ("waiting", "running"):
+            attempt.over_since = None
+            self._insist_on_stop(attempt, seen)
+            return Status("running", found.reason)
+        return await self._over(path, sent, job, found)
+
+    async def _missing(self, path: Path, sent: Sent) -> Status:
+        """Slurm's list has nothing of it: its record may tell, or it has vanished."""
+        attempt = self._attempts[path]
+        job = await self._record(path, sent)
+        if job is not None and not is_active(job):
+            return await self._over(path, sent, job, verdict(job, claimed=True))
+        now = self._clock()
+        attempt.missing_since = attempt.missing_since or now
+        if job is not None or now - attempt.missing_since < self._patience.vanished:
+            return Status("running", "Slurm has it not in its list")
+        words = f"vanished: Slurm knows nothing of its job {sent.batch.array}"
+        return await self._end(path, Verdict("failed", words, "signal"))
+
+    async def _record(self, path: Path, sent: Sent) -> SlurmJob | None:
+        attempt = self._attempts[path]
+        if attempt.key is None or sent.batch.array is None:
+            return None
+        batch, index = attempt.key
+        try:
+            return await self._scheduler.ended(batch, sent.batch.array, index, attempt.number)
+        except SlurmError as error:
+            self._silence = str(error)
+            return None
+
+    async def _over(self, path: Path, sent: Sent, job: SlurmJob, found: Verdict) -> Status:
+        """Slurm says that it is over; its journal may only be late."""
+        attempt = self._attempts[path]
+        now = self._clock()
+        if attempt.over_since is None:
+            attempt.over_since = now
+        if found.kind != "lost" and now - attempt.over_since < self._patience.visible:
+            return Status("running", f"Slurm says {job.state}")
+        if job.exit_code is None and found.kind == "failed":
+            recorded = await self._record(path, sent)
+            if recorded is not None and not is_active(recorded):
+                found = verdict(recorded, claimed=True)
+        if found.kind == "done":
+            found = replace(found, kind="failed")
+        return await self._end(path, found)
+
+    def _insist_on_stop(self, attempt: _Attempt, seen: Seen) -> None:
+        """Cancel a job in Slurm that was asked for its end and goes on."""
+        if seen.stop is None:
+            return
+        now = self._clock()
+        attempt.stop_since = attempt.stop_since or now
+        if now - attempt.stop_since >= self._patience.stop:
+            self._cancel_in_slurm(attempt.key)
+
+    # How an attempt ends that does not say so itself
+
+    async def _end(self, path: Path, found: Verdict) -> Status:
+        seen = await asyncio.to_thread(look, path)
+        if seen.ended is None and found.kind == "lost" and seen.stop is None:
+            self._cancel_in_slurm(self._attempts[path].key)
+            await asyncio.to_thread(self._give_up, path, found.reason)
+            self._has_ended(path)
+            return Status("lost", found.reason)
+        if seen.ended is None and seen.stop is not None:
+            reason = await asyncio.to_thread(conclude, path, "stopped", seen.stop, "stopped")
+        elif seen.ended is None:
+            reason = await asyncio.to_thread(conclude, path, "failed", found.reason, found.code)
+        else:
+            reason = seen.ended
+        self._has_ended(path)
+        return Status("ended", reason)
+
+    def _give_up(self, attempt_dir: Path, reason: str) -> None:
+        """Nobody shall begin with an attempt, and who has and is cut off ends when he can."""
+        claim.make(attempt_dir, "revoked")
+        (attempt_dir / claim.STOP_FILE).write_text(reason)
+        note(attempt_dir, reason)
+
+    async def _refuse(self, attempt_dirs: Sequence[Path], why: str) -> None:
+        """End attempts that Slurm does not take."""
+        for attempt_dir in attempt_dirs:
+            with suppress(FileNotFoundError):  # its folder was deleted
+                reason = f"Slurm did not take it: {why}"
+                await asyncio.to_thread(conclude, attempt_dir, "failed", reason)
+            self._context.on_wake(attempt_dir.parent.name)
+
+    def _has_ended(self, attempt_dir: Path) -> None:
+        attempt = self._attempts.pop(attempt_dir, None)
+        sent = None if attempt is None or attempt.key is None else self._sender.sent(attempt.key[0])
+        if attempt is not None and attempt.key is not None and sent is not None:
+            sent.busy.discard(attempt.key[1])
+
+    async def _tidy(self) -> None:
+        """Remove the files of batches that nobody asks about any more."""
+        wanted = {attempt.key[0] for attempt in self._attempts.values() if attempt.key}
+        for sent in self._sender.all_sent():
+            if sent.batch.id not in wanted and sent.sent_at is not None and not sent.busy:
+                self._sender.drop(sent)
+                await asyncio.to_thread(sent.batch.remove, self._jobs)
+
+    # Cancelling in Slurm
+
+    def _cancel_in_slurm(self, key: Key | None) -> None:
+        """Have a job cancelled as soon as Slurm hears; that it goes on harms nobody."""
+        if key is None:
+            return
+        self._unwanted.keys.add(key)
+        if self._unwanted.task is None or self._unwanted.task.done():
+            self._unwanted.task = asyncio.create_task(self._cancel_unwanted())
+
+    async def _cancel_unwanted(self) -> None:
+        """Find the jobs by their comments, as numbers are given out again, and cancel them."""
+        while self._unwanted.keys:
+            keys = set(self._unwanted.keys)
+            try:
+                jobs = await self._scheduler.jobs()
+                found = [job for job in jobs if (job.batch, job.index) in keys and is_active(job)]
+                await self._scheduler.cancel([(job.array, job.index) for job in found])
+            except SlurmError:
+                await asyncio.sleep(self._patience.retry)
+                continue
+            self._unwanted.keys -= keys

@@ -1,0 +1,140 @@
+"""What the manager needs of Slurm, whichever way there is to it, and in which words it answers.
+
+A way to Slurm is a `Scheduler`. Programs of Slurm, here or on another machine, are one: `Commands`
+over a `Transport`. A REST service is another. What every way has to keep to:
+
+- each call ends within a time limit of its own; no answer in time is `NoAnswer`, and nothing is
+  concluded from that;
+- `submit` raises `Refused` or `Later` only when Slurm has said that nothing was queued. With
+  `NoAnswer` it may have been: the manager looks for the comment before it submits again;
+- `jobs` knows jobs by their comment, never by their number alone: numbers are given out again.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from daemon.backends.configurations.slurm import SlurmCommon
+
+COMMENT = "runtable:"
+"""What the comment of every job of ours begins with; the id of its batch follows."""
+
+
+class SlurmError(Exception):
+    """Something that Slurm was asked for was not done; the text is for people."""
+
+
+class NoAnswer(SlurmError):
+    """Slurm has not answered: it may have done what it was asked for."""
+
+
+class Refused(SlurmError):
+    """Slurm has said no, and will say so again until somebody changes something."""
+
+
+class Later(SlurmError):
+    """Slurm has said no, as there is too much at the moment: ask again later."""
+
+
+class TooLong(Refused):
+    """Slurm takes no array of this length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """An array of `count` jobs, with the indices 0 to count - 1, all with the same script.
+
+    `name` is for people; `comment` names the batch. At most `at_once` of its jobs run at the same
+    time, and none before all jobs of the numbers `after` have ended, however they have. `chdir` is
+    the folder in which they start and to which a relative `output` belongs, `error` is where the
+    error output goes unless it goes there too; of a reservation and a partition one at most is
+    given. `time_limit` is as sbatch takes it. What else there is to set stands in `config`.
+    """
+
+    name: str
+    comment: str
+    script: str
+    count: int
+    at_once: int
+    after: Sequence[str]
+    chdir: str
+    output: str
+    error: str | None
+    partition: str | None
+    reservation: str | None
+    time_limit: str
+    config: SlurmCommon
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmJob:
+    """What Slurm knows of one job of an array.
+
+    `array` is the number that `submit` gave, `index` the place in the array, `number` the job's own
+    number. `state` is one of Slurm's words, in capitals, without what it may add to it. `exit_code`
+    and `signal` are known of a job that has ended, if at all; `by` is the user who cancelled it.
+    """
+
+    batch: str
+    array: str
+    index: int
+    number: str
+    state: str
+    reason: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """A partition. `groups` may use it (None: everybody), `minutes` is its longest job's time."""
+
+    name: str
+    up: bool
+    default: bool
+    groups: Collection[str] | None
+    hidden: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """A reservation; `start` and `end` are as Slurm writes times, `active` says it is now."""
+
+    name: str
+    active: bool
+    start: str
+    end: str
+
+
+class Scheduler(Protocol):
+    """One way to Slurm. Every method may raise NoAnswer."""
+
+    async def submit(self, submission: Submission) -> str:
+        """Queue an array and return its number; raises Refused, TooLong or Later."""
+
+    async def jobs(self) -> list[SlurmJob]:
+        """All jobs of the user that have our comment, those that ended lately too; one query."""
+
+    async def ended(
+        self, batch: str, array: str, index: int, number: str | None
+    ) -> SlurmJob | None:
+        """What is on record of one job of ours that has ended; None when there is nothing.
+
+        `number` is its own number where that was ever seen.
+        """
+
+    async def cancel(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """End jobs, given as the number of the array and the place in it; ended ones are fine."""
+
+    async def partitions(self) -> list[Partition]:
+        """The partitions."""
+
+    async def reservations(self) -> list[Reservation]:
+        """The reservations that Slurm knows; expired ones may be missing."""
+
+    async def groups(self) -> list[str]:
+        """The user's groups there."""
+
+    async def close(self) -> None:
+        """Let go of everything; jobs go on."""
