@@ -21,6 +21,7 @@ COMMANDS = {
     "read-context": "read_context",
     "reprocess": "reprocess",
     "jobs": "jobs",
+    "backends": "backends",
     "combiner": "combiner",
     "web": "web",
     "token": "token",

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from daemon.backends.configurations import (
     AgentConfig,
@@ -262,3 +263,51 @@ def test_named_configurations(tmp_path: Path) -> None:
     (folder / "backends" / "link.yml").symlink_to(tmp_path / "outside.yml")
     with pytest.raises(ConfigurationError, match="leads out of"):
         files.read_named(folder, "link")
+
+
+DOCUMENTED: dict[str, dict[str, Any]] = {
+    'type: local\ntimeout: 3600\ncommand: "python run_model.py"\nenv_vars:\n'
+    '  OMP_NUM_THREADS: "4"\n': {"command": "python run_model.py"},
+    'type: local\ntimeout: 7200  # 2 hours\ncommand: "python run.py --verbose"\nshell: true\n'
+    'capture_output: true\nenv_vars:\n  PYTHONPATH: "/custom/path"\n  MODEL_DEBUG: "true"\n': {
+        "env_vars": {"PYTHONPATH": "/custom/path", "MODEL_DEBUG": "true"}
+    },
+    'type: docker\nimage: "swan:latest"\ntimeout: 10800\ncpu: 8\nmemory: "4g"\n'
+    'mpiexec: "mpirun -np 8"\nuser: "modeluser"\nvolumes:\n  - "/data/input:/app/input:ro"\n'
+    '  - "/data/output:/app/output:rw"\nenv_vars:\n  DATA_DIR: "/app/input"\n': {
+        "cpu": 8,
+        "memory": "4g",
+        "mpiexec": "mpirun -np 8",
+        "user": "modeluser",
+    },
+    'type: docker\ndockerfile: "./docker/Dockerfile"\nbuild_context: "./docker"\nbuild_args:\n'
+    '  MODEL_VERSION: "2.1.0"\ncpu: 4\nmemory: "2g"\n': {
+        "dockerfile": "./docker/Dockerfile",
+        "build_args": {"MODEL_VERSION": "2.1.0"},
+    },
+    "type: local\ntimeout: 21600  # 6 hours\n": {"timeout": 21600},
+    'type: docker\nimage: "swan:hpc"\ntimeout: 86400  # 24 hours\ncpu: 32\nmemory: "64g"\n': {
+        "cpu": 32
+    },
+}
+
+
+@pytest.mark.parametrize("text", DOCUMENTED)
+def test_the_documented_files(text: str) -> None:
+    values = files.loads(text).model_dump()
+    assert {name: values[name] for name in DOCUMENTED[text]} == DOCUMENTED[text]
+
+
+def test_the_documented_way_to_read_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "backend_config.yml"
+    path.write_text("type: docker\nimage: swan:latest\ncpu: 4\n")
+    with path.open() as file:
+        values = yaml.safe_load(file)
+    assert values.pop("type") == "docker"
+    config = DockerConfig(**values)
+    assert DockerConfig.from_file(str(path)) == config
+    assert json.loads(config.model_dump_json(indent=2))["cpu"] == 4
+    assert {"timeout", "image"} <= set(DockerConfig.model_json_schema()["properties"])
+    with pytest.raises(ValidationError) as caught:
+        DockerConfig(image="swan:latest", cpu=0, memory="1x")
+    assert [error["loc"] for error in caught.value.errors()] == [("cpu",), ("memory",)]

@@ -19,6 +19,7 @@ package = files("daemon")
 print(package)
 print("[program:damnit]" in package.joinpath("supervisord.conf.in").read_text())
 print("@Variable" in package.joinpath("templates", "context.py").read_text())
+print("type: slurm" in package.joinpath("templates", "backends", "slurm.yml").read_text())
 """
 
 
@@ -67,14 +68,14 @@ def probe_installed(wheel: Path, environment: Path) -> tuple[Path, list[str]]:
     return Path(package), found
 
 
-def test_a_wheel_has_both(sources: Path, tmp_path: Path) -> None:
+def test_a_wheel_has_all(sources: Path, tmp_path: Path) -> None:
     wheel = build(sources, "wheel", tmp_path / "dist")
     package, found = probe_installed(wheel, tmp_path / "venv")
     assert package.is_relative_to(tmp_path / "venv")
-    assert found == ["True", "True"]
+    assert found == ["True", "True", "True"]
 
 
-def test_an_sdist_has_both(sources: Path, tmp_path: Path) -> None:
+def test_an_sdist_has_all(sources: Path, tmp_path: Path) -> None:
     sdist = build(sources, "sdist", tmp_path / "dist")
     (tmp_path / "unpacked").mkdir()
     subprocess.run(["tar", "-xf", sdist, "-C", tmp_path / "unpacked"], check=True)
@@ -82,11 +83,11 @@ def test_an_sdist_has_both(sources: Path, tmp_path: Path) -> None:
     wheel = build(unpacked, "wheel", tmp_path / "wheel")
     package, found = probe_installed(wheel, tmp_path / "venv")
     assert package.is_relative_to(tmp_path / "venv")
-    assert found == ["True", "True"]
+    assert found == ["True", "True", "True"]
 
 
-def test_an_editable_install_has_both(sources: Path, tmp_path: Path) -> None:
+def test_an_editable_install_has_all(sources: Path, tmp_path: Path) -> None:
     wheel = build(sources, "editable", tmp_path / "dist")
     package, found = probe_installed(wheel, tmp_path / "venv")
     assert package == sources / "daemon"
-    assert found == ["True", "True"]
+    assert found == ["True", "True", "True"]

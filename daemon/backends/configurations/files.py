@@ -132,6 +132,25 @@ def read_named(folder: Path, name: str) -> BackendConfig:
     return read(path)
 
 
+def given(text: str, folder: Path, expected: type[BackendConfig] | None = None) -> BackendConfig:
+    """Return what a person means by `text`: a name of the database in `folder`, a file, or a URI.
+
+    `expected` as in `loads`, for files. Raises ConfigurationError and OSError.
+    """
+    path = Path(text)
+    if text in named(folder):
+        return read_named(folder, text)
+    if not path.exists() and _NAME.fullmatch(text) is not None:
+        known = ", ".join(named(folder)) or "none"
+        words = (
+            f"there is no file {text}, and no such name in {folder / FOLDER}; there are: {known}"
+        )
+        raise ConfigurationError([words])
+    if not path.exists() and uri.looks_like(text):
+        return loads(text, "uri", expected)
+    return read(path, expected)
+
+
 def save(path: Path, text: str) -> None:
     """Write a new file, which others may not read unless the umask lets the group.
 
