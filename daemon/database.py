@@ -31,6 +31,10 @@ class SchemaError(RuntimeError):
     """The file is not a database that this version can use; it was left as it is."""
 
 
+class ClosedFileError(PermissionError):
+    """The file may not be read and written, by its permissions."""
+
+
 class _Moved(Exception):
     """The file at the path is not the one that the writer has prepared."""
 
@@ -134,7 +138,7 @@ class Database:
         elif self._check is not None:
             side.patiently(partial(self._check, self.path))
         if not os.access(self.path, os.R_OK | os.W_OK):
-            raise PermissionError(errno.EACCES, "no permission to read and write", str(self.path))
+            raise ClosedFileError(errno.EACCES, "no permission to read and write", str(self.path))
         connection = side.connect()
         try:
             self._set_up(connection)

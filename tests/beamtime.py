@@ -13,6 +13,8 @@ from typing import Any
 from helpers import wait_until
 
 RUNTABLE = [sys.executable, "-P", "-m", "daemon.cli"]
+STRANGER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""A command that root gives away its privileges by: what others own is closed to it."""
 
 
 class Beamtime:
@@ -51,17 +53,17 @@ class Beamtime:
         new.write_text(text)
         new.rename(self.folder / "context.py")
 
-    def listen(self) -> subprocess.Popen[bytes]:
-        """Start a daemon and wait until it answers."""
-        process = self.start_daemon()
+    def listen(self, how: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a daemon, by the command `how` if it is given, and wait until it answers."""
+        process = self.start_daemon(how)
         wait_until(lambda: self._answers(process))
         return process
 
-    def start_daemon(self) -> subprocess.Popen[bytes]:
+    def start_daemon(self, how: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Start a daemon that waits for its turn, as under Supervisor."""
         log = (self.path / "listen.out").open("ab")
         process = subprocess.Popen(
-            [*RUNTABLE, "listen", str(self.folder)],
+            [*how, *RUNTABLE, "listen", str(self.folder)],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from daemon.jobs.follower import Follower, broken_context
 from daemon.jobs.job import LOCAL, Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
-from daemon.jobs.trouble import insist, is_passing
+from daemon.jobs.trouble import concerns_all, insist
 
 LOOK_SECONDS = 1.0
 """How often to look whether what holds jobs up is over."""
@@ -24,6 +24,8 @@ IDLE_SECONDS = 5.0
 """How often to look for a job that may start, when there are some and none may."""
 HOLD_SECONDS = 30.0
 """After how long one job is tried although nothing has changed."""
+TROUBLE_SECONDS = 5.0
+"""The same when the host or its disks are in trouble, which nothing tells the end of."""
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -144,7 +146,7 @@ class Dispatcher:
                 why, broken = broken_context(request, error.problems), error.problems
                 await self.hold(job, request, why, signature, ran=False, broken=broken)
                 return
-            elif is_passing(error):
+            elif await concerns_all(error, (attempt.parent.parent, outside.folder)):
                 await self._not_now(attempt)
                 await self.hold(job, request, f"jobs cannot be started: {error}", ran=False)
                 return
@@ -223,7 +225,8 @@ class Dispatcher:
             self._outside.loads(False)
         if self._hold is None or self._hold.why != why:
             log.error("%s; jobs wait until that has changed", why)
-        until, sources = self._outside.now() + HOLD_SECONDS, _sources(request)
+        seconds = HOLD_SECONDS if broken is not None else min(HOLD_SECONDS, TROUBLE_SECONDS)
+        until, sources = self._outside.now() + seconds, _sources(request)
         if signature is None:
             signature = await asyncio.to_thread(_signature, sources)
         self._hold = _Hold(why, until, sources, signature, broken)

@@ -12,6 +12,8 @@ from daemon.jobs.trouble import insist
 
 RETRIES = (1.0, 5.0, 25.0)
 """Seconds before each further try to combine, when it failed for a reason that may not pass."""
+RESULTS = "extracted_data"
+"""The folder with the run files."""
 CLEAN_SECONDS = 0.5
 """How long to gather jobs before the fragments of all of them go."""
 
@@ -81,7 +83,10 @@ class Finisher:
         pauses = iter(RETRIES)
         while True:
             try:
-                lost = await insist(lambda: self._outside.combine(job), job.name, self._outside.log)
+                lost = await insist(
+                    *(lambda: self._outside.combine(job), job.name, self._outside.log),
+                    folders=(self._outside.folder / RESULTS, self._outside.folder),
+                )
                 return self._again(job, list(lost))
             except Exception as error:
                 pause = next(pauses, None)

@@ -4,10 +4,12 @@ import asyncio
 import errno
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
-from daemon.database import SchemaError
+from daemon.database import ClosedFileError, SchemaError
 
 T = TypeVar("T")
 
@@ -30,7 +32,7 @@ def is_passing(error: BaseException) -> bool:
 
     A database that was damaged or replaced by another is: somebody can put a good one there.
     """
-    if isinstance(error, SchemaError):
+    if isinstance(error, SchemaError | ClosedFileError):
         return True
     if isinstance(error, sqlite3.Error):
         code: int = getattr(error, "sqlite_errorcode", 0) or 0
@@ -38,17 +40,44 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _ERRNOS
 
 
-async def insist(step: Callable[[], Awaitable[T]], what: str, log: logging.Logger) -> T:
+async def concerns_all(error: BaseException, folders: Iterable[Path]) -> bool:
+    """Tell whether `error` comes from the state of this host, or of one of `folders`.
+
+    A permission that is missing can be the trouble of one job's folder alone; but where nobody can
+    make anything, somebody has closed the folder for all.
+    """
+    if isinstance(error, PermissionError) and not is_passing(error):
+        return await asyncio.to_thread(lambda: any(map(_is_closed, folders)))
+    return is_passing(error)
+
+
+def _is_closed(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+async def insist(
+    step: Callable[[], Awaitable[T]],
+    what: str,
+    log: logging.Logger,
+    *,
+    folders: Iterable[Path] = (),
+) -> T:
     """Do `step` until no passing trouble hinders it; other exceptions are the caller's.
 
-    `what` names the step in the log.
+    `what` names the step in the log; `folders` are those that it writes into.
     """
     pause = FIRST_PAUSE
     while True:
         try:
             return await step()
         except Exception as error:
-            if not is_passing(error):
+            if not await concerns_all(error, folders):
                 raise
             log.warning("%s: %s; trying again in %g s", what, error, pause)
         await asyncio.sleep(pause)

@@ -6,7 +6,7 @@ import sqlite3
 from queue_helpers import eventually, make_event
 from scheduler_bench import whole
 
-from daemon.jobs import dispatcher, follower
+from daemon.jobs import dispatcher, folder, follower, trouble
 from daemon.jobs.states import State
 
 
@@ -94,7 +94,9 @@ async def test_a_run_file_that_cannot_be_made_is_told(bench):
     await bench.start()
     job = await bench.settled(await bench.submit())
     assert job.state is State.FINISHED
-    assert "not in the run file: the process that makes it died, twice; `combiner now`" in job.reason
+    assert (
+        "not in the run file: the process that makes it died, twice; `combiner now`" in job.reason
+    )
     assert bench.fragments(job.id) == ["a", "b"]
 
 
@@ -138,3 +140,29 @@ async def test_folders_that_are_gone_stop_nobody(bench):
     assert (await bench.settled(good)).state is State.FINISHED
     bench.manager.play = whole
     assert (await bench.settled(bad)).state is State.FINISHED
+
+
+async def test_a_folder_that_is_closed_to_all_is_waited_for(bench, monkeypatch):
+    closed = [True]
+
+    def folder_of(job, number, make=folder.new_attempt):
+        if closed[0] or job.name == "j1":
+            raise PermissionError(errno.EACCES, "Permission denied", str(job))
+        return make(job, number)
+
+    monkeypatch.setattr(folder, "new_attempt", folder_of)
+    monkeypatch.setattr(trouble, "_is_closed", lambda _: closed[0])
+    bench.manager.play = whole
+    await bench.start()
+    bad, good = await bench.submit(1), await bench.submit(2)
+    await eventually(lambda: "Permission denied" in (bench.scheduler.waiting or ""))
+    assert (await bench.queue.get(bad)).lost == 0
+    closed[0] = False
+    bench.time += 100
+    assert (await bench.settled(good)).state is State.FINISHED
+    for _ in range(3):
+        bench.time += 100
+        bench.scheduler.reconsider()
+        await eventually(lambda: True)
+    job = await bench.settled(bad)
+    assert (job.state, "could not be started" in job.reason) == (State.FAILED, True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from beamtime import RUNTABLE, Beamtime
+from beamtime import RUNTABLE, STRANGER, Beamtime
 
 pytestmark = pytest.mark.system
 
@@ -18,8 +18,6 @@ def number(run, number: "meta#run_number"):
     print("said by the job")
     return number
 """
-STRANGER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-"""Root without its privileges: to what belongs to others no more than anybody."""
 READ_ONLY = (
     *("unshare", "--mount", "sh", "-c"),
     'mount --bind "$FOLDER" "$FOLDER" && mount -o remount,bind,ro "$FOLDER" && exec "$@"',

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from beamtime import Beamtime
+from beamtime import STRANGER, Beamtime
 from helpers import wait_until
 from witness import HELD_UP, Witness, marked
 
@@ -120,3 +120,28 @@ def test_a_folder_that_cannot_be_written(witness: Witness) -> None:
     wait_until(lambda: f'"pid": {waiting.pid},' in control(witness), 30)
     witness.beamtime.run("reprocess", 1, "--var", "first")
     assert witness.calls(1)["first"] == 2
+    waiting.terminate()
+    waiting.wait(20)
+
+
+def test_folders_that_are_closed_to_the_daemon(witness: Witness) -> None:
+    beamtime = witness.beamtime
+    before, daemon = len(beamtime.log()), beamtime.listen(STRANGER)
+    closed = [witness.folder / name for name in ("jobs", "extracted_data")]
+    beamtime.arrive(3)
+    witness.wait_for_call(3, "slow")
+    for path in closed:
+        path.chmod(0o755)
+        os.chown(path, 65534, 65534)
+    (witness.folder / "go-3").touch()
+    (witness.folder / "go-4").touch()
+    wait_until(lambda: "Permission denied" in beamtime.log())
+    beamtime.arrive(4)
+    wait_until(lambda: "jobs cannot be started" in beamtime.run("status").stdout)
+    for path in closed:
+        os.chown(path, 0, 0)
+    check_complete(witness, 3)
+    check_complete(witness, 4)
+    assert "Traceback" not in beamtime.log()[before:]
+    daemon.terminate()
+    assert daemon.wait(20) == 0
