@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+CUT = b"# what was printed here is left out of the log, which grew too long\n"
+"""Shown in place of what was cut out of a log (`ctxlib.log_limit`) while it was being read."""
 HEADER = re.compile(rb"# (\d\d:\d\d:\d\d\.\d+) (\d{4}-\d\d-\d\d) job ([^\s,]+)[,\s]")
 
 

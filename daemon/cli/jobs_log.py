@@ -1,5 +1,6 @@
 """`runtable jobs log`: what a job has printed, and what it prints now."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import IO, Any
 import click
 
 from daemon.cli.folder import connect, database_folder, in_option
-from daemon.cli.job_part import JobPart
+from daemon.cli.job_part import CUT, JobPart
 
 LOOK_SECONDS = 0.3
 """How often to look for new lines."""
@@ -105,6 +106,10 @@ class _Tail:
                 self._file = self._path.open("rb")
             except FileNotFoundError:
                 return
+        if os.fstat(self._file.fileno()).st_size < self._file.tell():
+            self._file.seek(0, os.SEEK_END)
+            self._rest = b""
+            yield CUT
         while chunk := self._file.readline(self.CHUNK):
             self._rest += chunk
             if self._rest.endswith(b"\n") or len(self._rest) >= self.CHUNK:

@@ -1,5 +1,7 @@
 """The log of jobs on the terminal as it is written, while a command waits for them."""
 
+import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from daemon.cli.job_part import CUT
 from daemon.cli.progress import Job, Waits, job_line
 from daemon.jobs.folder import process_log
 
@@ -14,6 +17,8 @@ LOOK_SECONDS = 0.1
 """How often to look for what was written."""
 SEARCHED = 1 << 20
 """How many bytes before its end a log is searched for the beginning of a job."""
+CHUNK = 1 << 20
+"""How many bytes of a log to show at once."""
 
 
 @contextmanager
@@ -59,7 +64,7 @@ class _Tail:
 
     def __init__(self, log: Path, job_id: str) -> None:
         self._log = log
-        self._header = f" job {job_id}".encode()
+        self._header = re.compile(rb"(?m)^#.* job %s[,\s]" % re.escape(job_id).encode())
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True)
         self._thread.start()
@@ -82,15 +87,17 @@ class _Tail:
         """Write what follows `position`; None while the beginning of the job is not there."""
         with self._log.open("rb") as file:
             if position is None:
-                begins = max(0, file.seek(0, 2) - SEARCHED)
+                begins = max(0, file.seek(0, os.SEEK_END) - SEARCHED)
                 file.seek(begins)
-                found = file.read().find(self._header)
-                if found < 0:
+                found = self._header.search(file.read(SEARCHED))
+                if found is None:
                     return None
-                file.seek(begins)
-                before = file.read(found)
-                position = begins + before.rfind(b"\n") + 1
+                position = begins + found.start()
+            if (end := file.seek(0, os.SEEK_END)) < position:
+                click.echo(CUT, nl=False)
+                position = end
             file.seek(position)
-            text = file.read()
-        click.echo(text, nl=False)
-        return position + len(text)
+            while text := file.read(CHUNK):
+                click.echo(text, nl=False)
+                position += len(text)
+        return position

@@ -13,6 +13,8 @@ import click
 GAP = "  "
 WIDEST = 20
 """A column between the first and the last one that is wider than this is folded in a terminal."""
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
+"""What others have written, in a message say, must not steer the terminal that shows it."""
 NARROWEST = 24
 """With less room than this, the last column of a table goes below its row in a terminal."""
 
@@ -63,7 +65,7 @@ def table_lines(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
 
 
 def _one_line(cell: object) -> str:
-    return "" if cell is None else " ".join(str(cell).split())
+    return "" if cell is None else " ".join(str(cell).split()).translate(_CONTROLS)
 
 
 def _folded(row: Sequence[str], widths: Sequence[int]) -> list[str]:

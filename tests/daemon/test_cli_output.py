@@ -33,6 +33,11 @@ def test_in_a_pipe_each_row_is_one_whole_line(capsys: pytest.CaptureFixture[str]
     assert len(lines) == 3
 
 
+def test_what_others_wrote_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["payload"], [["a\x1b]0;title\x07\x9b2Jb é"]])
+    assert capsys.readouterr().out.splitlines()[1] == "a�]0;title��2Jb é"
+
+
 def test_in_a_terminal_rows_are_fitted_to_its_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
