@@ -1,7 +1,6 @@
 """Configurations as YAML, JSON and URIs: the same in each, read as people mean them."""
 
 import json
-import string
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="
 LINE = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(
     str.strip
 )
-NAME = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=8)
-VARIABLES = st.dictionaries(LINE.filter(lambda name: "=" not in name), TEXT, max_size=3)
+NAME = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,7}", fullmatch=True)
+VARIABLES = st.dictionaries(NAME, TEXT, max_size=3)
 SECRET = st.one_of(st.none(), NAME.map(lambda n: f"env:A{n}"), LINE.map(lambda n: f"file:/{n}"))
 WORDS = st.sampled_from(["on", "no", "null", "~", "1:30:00", "12", "1e3", "0x1f", "2026-11-21"])
 COMMON = {
@@ -188,6 +187,10 @@ def test_yaml_as_people_mean_it() -> None:
         ('{"type": "local", "type": "slurm"}', "given twice: type"),
         ('{"type": "local", "timeout": NaN}', "NaN is no value"),
         ('{"type": "local",', "this is no JSON"),
+        ('{"type": ' + "[" * 100_000, "this is no JSON"),
+        ("type: local\nenv_vars: " + "[" * 3000, "this is no YAML"),
+        ("type: local\n? [a]\n: b", "line 2: a key must be a word"),
+        ('local:env-vars={"A": "1", "A": "2"}', "given twice: A"),
         ("type: local\ntimeout: 30", "greater than or equal to 60, not 30"),
         ("type: docker", "Either 'image' or 'dockerfile' must be provided"),
     ],
@@ -219,6 +222,13 @@ def test_a_file_knows_its_folder(tmp_path: Path) -> None:
     path.write_text("type: local\ntimeout: 3600\nworking_dir: ../elsewhere\n")
     config = LocalConfig.from_file(path)
     assert config.working_dir == str(tmp_path / "../elsewhere")
+    path.write_text("type: slurm-ssh\nhost: h\nkey_file: ~/.ssh/id\n")
+    assert SlurmSshConfig.from_file(path).key_file == str(Path("~/.ssh/id").expanduser())
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b" / "c.yml").write_text("type: docker\nimage: a\nvolumes: [./c:/c]\n")
+    with pytest.raises(ConfigurationError, match="the container's part of"):
+        DockerConfig.from_file(tmp_path / "a:b" / "c.yml")
+    path.write_text("type: local\n")
     with pytest.raises(ConfigurationError, match="type: is local, not docker"):
         DockerConfig.from_file(str(path))
     with pytest.raises(FileNotFoundError):

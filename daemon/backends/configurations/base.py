@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from daemon.backends.configurations.fields import Line, Number, Script, Variables
+from daemon.backends.configurations.fields import Line, Number, Script, Variables, variable_name
 from daemon.backends.configurations.managers import ManagerClass
 from daemon.backends.configurations.secrets import Secret
 
@@ -71,8 +71,7 @@ class BackendConfig(BaseModel, ABC):
     @classmethod
     def _secret_names(cls, values: dict[str, Secret]) -> dict[str, Secret]:
         for name in values:
-            if not name.strip() or "=" in name:
-                raise ValueError(f"{name!r} is no name of an environment variable")
+            variable_name(name)
         return values
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -97,9 +96,13 @@ class BackendConfig(BaseModel, ABC):
         return self
 
     def located(self, folder: Path) -> Self:
-        """This configuration with relative paths made absolute, as seen from `folder`."""
+        """This configuration with absolute paths: ~ is the home folder, the rest is in `folder`."""
         given = {name: getattr(self, name) for name in self.PATH_FIELDS}
-        absolute = {name: str(folder / path) for name, path in given.items() if path is not None}
+        absolute = {
+            name: str(folder / Path(path).expanduser())
+            for name, path in given.items()
+            if path is not None
+        }
         return self.model_copy(update=absolute)
 
     def secrets(self) -> dict[str, Secret]:

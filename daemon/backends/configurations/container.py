@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from daemon.backends.configurations.base import BackendConfig, folder_problems
-from daemon.backends.configurations.fields import BuildArguments, Line, Memory, Number, one_line
+from daemon.backends.configurations.fields import Line, Memory, Number, Variables, one_line
 from daemon.backends.configurations.managers import ManagerClass, manager_at
 
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
@@ -112,9 +112,7 @@ class ContainerConfig(BackendConfig):
     build_context: Line | None = Field(
         None, description="folder to build from; the Dockerfile's own when not given"
     )
-    build_args: BuildArguments = Field(
-        default_factory=dict, description="arguments of the Dockerfile"
-    )
+    build_args: Variables = Field(default_factory=dict, description="arguments of the Dockerfile")
     cpu: Number = Field(1, ge=1, le=128, description="cores that a job may use")
     memory: Memory | None = Field(
         None, description="memory that a job may use, as 2g or 512m; all there is when not given"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 _MEMORY = re.compile(r"0*[1-9]\d*[kmgKMG]?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -47,21 +48,20 @@ def _memory(text: str) -> str:
     return text
 
 
+def variable_name(name: str) -> str:
+    """Return `name`; raises ValueError when a shell knows no variable of such a name."""
+    if not name.strip():
+        raise ValueError("Environment variable keys cannot be empty")
+    if _VARIABLE.fullmatch(name) is None:
+        raise ValueError(
+            f"{name!r} is no name of a variable: letters, digits and _, no digit first"
+        )
+    return name
+
+
 def _variables(values: dict[str, str]) -> dict[str, str]:
     for name, value in values.items():
-        if not name.strip():
-            raise ValueError("Environment variable keys cannot be empty")
-        if "=" in name:
-            raise ValueError(f"{name!r} is no name of a variable: it must be without =")
-        one_line(name)
-        encodable(value)
-    return values
-
-
-def _build_arguments(values: dict[str, str]) -> dict[str, str]:
-    for name, value in values.items():
-        if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is None:
-            raise ValueError(f"{name!r} is no name of a build argument: letters, digits and _")
+        variable_name(name)
         encodable(value)
     return values
 
@@ -77,4 +77,3 @@ Memory = Annotated[
     Field(json_schema_extra={"pattern": r"^0*[1-9]\d*[kmgKMG]?$"}),
 ]
 Variables = Annotated[dict[Strict, Strict], AfterValidator(_variables)]
-BuildArguments = Annotated[dict[Strict, Strict], AfterValidator(_build_arguments)]

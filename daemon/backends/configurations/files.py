@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from daemon.backends.configurations import uri
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError, in_words
+from daemon.backends.configurations.plain import from_json, from_yaml
 from daemon.backends.configurations.registry import config_class
 
 Format = Literal["yaml", "json", "uri"]
@@ -43,7 +44,7 @@ def loads(
     if spelling == "uri":
         config, values = uri.parse(text, lambda name: _class(name, expected))
         return validated(config, values)
-    found = _from_json(text) if spelling == "json" else _from_yaml(text)
+    found = from_json(text) if spelling == "json" else from_yaml(text)
     if not isinstance(found, dict):
         raise ConfigurationError(["a configuration is a mapping: it begins with a line type: NAME"])
     name = found.pop("type", None) or (expected and expected.type_name())
@@ -95,7 +96,13 @@ def read(path: Path, expected: type[BackendConfig] | None = None) -> BackendConf
     except UnicodeDecodeError:
         raise ConfigurationError([f"{path} is no text in UTF-8"]) from None
     config = loads(text, FORMATS.get(path.suffix.lower()), expected)
-    return config.located(path.absolute().parent)
+    return located(config, path.absolute().parent)
+
+
+def located(config: C, folder: Path) -> C:
+    """Return `config` with relative paths as seen from `folder`; raises ConfigurationError."""
+    moved = config.located(folder)
+    return moved if moved == config else validated(type(config), moved.model_dump())
 
 
 def named(folder: Path) -> dict[str, Path]:
@@ -147,7 +154,7 @@ def given(text: str, folder: Path, expected: type[BackendConfig] | None = None) 
         )
         raise ConfigurationError([words])
     if not path.exists() and uri.looks_like(text):
-        return loads(text, "uri", expected)
+        return located(loads(text, "uri", expected), Path.cwd())
     return read(path, expected)
 
 
@@ -178,56 +185,6 @@ def _spelling(text: str) -> Format:
     if uri.looks_like(text):
         return "uri"
     return "json" if text.lstrip().startswith("{") else "yaml"
-
-
-def _from_json(text: str) -> Any:
-    def no_number(word: str) -> None:
-        raise ValueError(f"{word} is no value")
-
-    try:
-        return json.loads(text, object_pairs_hook=_without_doubles, parse_constant=no_number)
-    except ValueError as error:
-        raise ConfigurationError([f"this is no JSON: {error}"]) from None
-
-
-def _without_doubles(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    keys = [key for key, _ in pairs]
-    doubles = sorted({str(key) for key in keys if keys.count(key) > 1})
-    if doubles:
-        raise ValueError(f"given twice: {', '.join(doubles)}")
-    return dict(pairs)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1:30:00 and 2026-11-21 are texts, `on` and `no` too."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice, whose first value would get lost."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        _without_doubles([(key, None) for key in keys])
-        return dict(super().construct_mapping(node, deep))
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _form, _first in [
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?", list("-+0123456789")),
-    ("merge", r"<<", ["<"]),
-]:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_form})$"), _first)
-
-
-def _from_yaml(text: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise ConfigurationError([f"this is no YAML: {where}{error.problem}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigurationError([f"this is no YAML: {str(error).splitlines()[0]}"]) from None
 
 
 SPELLINGS: tuple[Format, ...] = get_args(Format)

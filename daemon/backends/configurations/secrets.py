@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -70,9 +70,6 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self.reference)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is handed on as its reference, by model_dump")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

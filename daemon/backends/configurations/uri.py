@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
+from daemon.backends.configurations.plain import from_json
 from daemon.backends.configurations.registry import config_class
 
 _ESCAPED = re.compile(r"[%|\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -138,11 +139,10 @@ def _value(config: type[BackendConfig], name: str, text: str) -> object:
     if field is None or not _is_structured(field.annotation):
         return text
     try:
-        return json.loads(text)
-    except ValueError:
-        raise ConfigurationError(
-            [f"{name}: must be JSON, as {_example(field.annotation)}"]
-        ) from None
+        return from_json(text)
+    except ConfigurationError as error:
+        words = f"{name}: must be JSON, as {_example(field.annotation)}: {error}"
+        raise ConfigurationError([words]) from None
 
 
 def _is_structured(annotation: object) -> bool:
