@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ Identity = tuple[int, int]
 BUSY_POLL = 0.5  # seconds that SQLite itself waits for a lock before we look whether to give up
 BUSY_WARNING = 10.0  # seconds of waiting after which the log says so, and again each minute
 
+LOOK_SECONDS = 1.0  # how often to look whether the file is still the one that was opened
+
 
 class DatabaseClosed(RuntimeError):
     """The database was closed while, or before, this was waiting for its turn or for a lock."""
@@ -29,6 +31,10 @@ class DatabaseClosed(RuntimeError):
 
 class SchemaError(RuntimeError):
     """The file is not a database that this version can use; it was left as it is."""
+
+
+class ReplacedError(SchemaError):
+    """The file was deleted or replaced while it was in use, and may not be made anew just so."""
 
 
 class ClosedFileError(PermissionError):
@@ -52,7 +58,7 @@ class Database:
     is copied to `<name>.v<version>.backup` before it is changed. `prepare` is called in a
     transaction with each file that is opened, `check` with its path before it is touched.
     `wal` False means the rollback journal. A file that was deleted or replaced is noticed by its
-    inode and opened, or made, anew.
+    inode and opened, or made, anew; with `anew` False that is a ReplacedError instead.
     """
 
     def __init__(
@@ -63,8 +69,11 @@ class Database:
         wal: bool,
         check: Callable[[Path], None] | None = None,
         prepare: Callable[[sqlite3.Connection], None] | None = None,
+        anew: bool = True,
     ) -> None:
         self.path = path
+        self._anew = anew
+        self._watched: asyncio.Event | None = None
         self._migrations = tuple(migrations)
         self._wal = wal
         self._check = check
@@ -97,6 +106,24 @@ class Database:
             except _Moved:
                 await self.open()
 
+    async def until_replaced(self) -> NoReturn:
+        """Wait, for ever if need be, until the file is deleted or replaced: a ReplacedError.
+
+        That is for the one who calls this to tell: reads and writes wait until it is raised here.
+        """
+        self._watched = asyncio.Event()
+        try:
+            while True:
+                found = await asyncio.to_thread(identity, self.path)
+                if self._prepared is not None and found != self._prepared:
+                    raise self._replaced()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._watched.set()
+
+    def _replaced(self) -> ReplacedError:
+        return ReplacedError(f"{self.path} was deleted or replaced while it was in use")
+
     async def close(self, grace: float = 5.0) -> None:
         """Finish what is queued, for at most `grace` seconds of waiting for locks; then close."""
         if self._pending:
@@ -111,7 +138,12 @@ class Database:
         pending: asyncio.Future[object] = future  # type: ignore[assignment]  # Future is invariant
         self._pending.add(pending)
         pending.add_done_callback(self._pending.discard)
-        return await future
+        try:
+            return await future
+        except ReplacedError:
+            if self._watched is not None:
+                await self._watched.wait()
+            raise
 
     # From here on: in the writer thread.
 
@@ -128,6 +160,9 @@ class Database:
         side = self._writer
         if side.connection is not None and found == self._prepared:
             return side.connection
+        if self._prepared is not None and not self._anew:
+            self._drop_stale_log()
+            raise self._replaced()
         if self._prepared is not None:
             log.warning("%s was deleted or replaced: opening it anew", self.path)
         side.disconnect()

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from daemon import __version__
 from daemon.control import ControlClient, Endpoint, ServiceError
-from daemon.database import SchemaError
+from daemon.database import ReplacedError, SchemaError
 from daemon.jobs.trouble import is_passing
 from daemon.listener import is_listener
 from daemon.listener.service import Listener
@@ -35,7 +35,8 @@ class AlreadyServedError(Exception):
 def run(folder: Path, *, patient: bool | None = None, debug: bool = False) -> None:
     """Serve `folder` until SIGTERM or SIGINT; with `debug` the terminal gets the debug log.
 
-    While the disk is full, or the folder read-only, a patient daemon tries again now and then.
+    While the disk is full, or the folder read-only, a patient daemon tries again now and then; it
+    begins anew when somebody deletes its database.
 
     When another daemon holds the folder, a `patient` one waits for it to end (under Supervisor it
     is patient by itself); the other raises AlreadyServedError. A command that holds it is asked to
@@ -45,12 +46,16 @@ def run(folder: Path, *, patient: bool | None = None, debug: bool = False) -> No
         patient = "SUPERVISOR_ENABLED" in os.environ
     try:
         _run(folder, patient=patient, debug=debug)
+    except ReplacedError:
+        if not patient:
+            raise
+        _begin_anew(0.0)
     except (OSError, sqlite3.Error) as error:
         if not (patient and is_passing(error)):
             raise
         # The log may be what cannot be written.
         print(f"{error}; trying again in {ANEW_SECONDS:g} s", file=sys.stderr, flush=True)
-        _begin_anew()
+        _begin_anew(ANEW_SECONDS)
 
 
 def _run(folder: Path, *, patient: bool, debug: bool) -> None:
@@ -74,9 +79,9 @@ def _run(folder: Path, *, patient: bool, debug: bool) -> None:
         lock.release()
 
 
-def _begin_anew() -> NoReturn:
+def _begin_anew(pause: float) -> NoReturn:
     """Be a new process of this id: Supervisor gives up on what ends soon, again and again."""
-    time.sleep(ANEW_SECONDS)
+    time.sleep(pause)
     os.execv(sys.executable, sys.orig_argv)
 
 

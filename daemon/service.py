@@ -93,6 +93,7 @@ class Service:
             self.folder / "daemon.sqlite",
             migrations=MIGRATIONS,
             wal=not is_network(self.folder),
+            anew=False,
         )
         await self.database.open()
         self.inbox = Inbox(self.database)
@@ -173,6 +174,7 @@ class Service:
             asyncio.create_task(self.context.watch()),
             asyncio.create_task(self._watching.run()),
             asyncio.create_task(self.housekeeping.run()),
+            asyncio.create_task(self.database.until_replaced()),
         ]
 
     async def until(self, stop: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
+from daemon.database import ReplacedError
 from daemon.jobs.finisher import Finisher
 from daemon.jobs.folder import attempt_folder
 from daemon.jobs.follower import Follower, Outcome
@@ -56,6 +57,8 @@ class Attempts:
         try:
             outcome = await follower.follow()
             await self._conclude(follower, outcome)
+        except ReplacedError:
+            pass  # this daemon ends, and the next one takes the attempt up
         except Refused as error:
             # An operator was faster; what they decided holds.
             log.warning("%s: %s; its attempt %d is left", job.name, error, job.attempt)

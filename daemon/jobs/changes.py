@@ -46,11 +46,14 @@ def insert(connection: sqlite3.Connection, work: Work, job_id: str, at: Stamp) -
     return job_of(row_of(connection, job_id))
 
 
-def adopt(connection: sqlite3.Connection, work: Work, job_id: str, why: str, at: Stamp) -> Job:
-    """Add a job whose first attempt has run; one that is there already is left as it is."""
+def adopt(
+    connection: sqlite3.Connection, work: Work, job_id: str, why: str, at: Stamp, attempt: int
+) -> Job:
+    """Add a job whose attempt number `attempt` has run; one that is there is left as it is."""
     job = insert(connection, work, job_id, at)
     if job.state is State.QUEUED and (job.attempt, job.source) == (0, work.source):
-        move(connection, job_id, 0, State.DISPATCHED, Who.CLAIM, why, at)
+        _update(connection, job_id, {"attempt": attempt - 1})
+        move(connection, job_id, attempt - 1, State.DISPATCHED, Who.CLAIM, why, at)
     return job_of(row_of(connection, job_id))
 
 

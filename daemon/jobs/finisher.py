@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from daemon.database import ReplacedError
 from daemon.jobs import folder
 from daemon.jobs.job import SUBMISSION, Job
 from daemon.jobs.left_results import NOT_IN_FILE
@@ -51,6 +52,8 @@ class Finisher:
         """Remove the fragments that nobody needs any more."""
         try:
             await self._clean()
+        except ReplacedError as error:
+            self._outside.log.warning("fragments stay: %s", error)
         except Exception:
             self._outside.log.exception("fragments could not be removed")
 

@@ -100,13 +100,13 @@ class Queue(Endings):
             if connection.execute("SELECT 1 FROM jobs WHERE id = ?", (new,)).fetchone() is None:
                 return new
 
-    async def adopt(self, work: Work, job_id: str, why: str) -> Job:
-        """Enter a job that has run elsewhere, as its first attempt at work.
+    async def adopt(self, work: Work, job_id: str, why: str, attempt: int = 1) -> Job:
+        """Enter a job that has run elsewhere, with its attempt number `attempt` at work.
 
         A job that is there under this id already is left as it is.
         """
         at = self._stamp()
-        return await self._db.write(lambda c: changes.adopt(c, work, job_id, why, at))
+        return await self._db.write(lambda c: changes.adopt(c, work, job_id, why, at, attempt))
 
     # Running
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from daemon.events.inbox import Inbox
+from daemon.jobs import strays
 from daemon.jobs.attempts import Attempts
 from daemon.jobs.dispatcher import Dispatcher
 from daemon.jobs.finisher import Finisher
@@ -69,6 +70,7 @@ class Scheduler:
             await attempts.end_orphan(job)
             self._finisher.add(job)
         await self._submitted.recover()
+        await strays.adopt(self._queue, self._outside)
         await recovery.recover()
         # What takes work comes first, for `stop` to end it first.
         taking = (self._intake.run, self._dispatcher.run, self._submitted.run)

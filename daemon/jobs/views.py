@@ -62,7 +62,11 @@ class Views:
     async def counts(self) -> dict[str, int]:
         """How many jobs there are in each state that has any."""
         rows = await self._rows("SELECT state, count(*) AS n FROM jobs GROUP BY state")
-        return {row["state"]: row["n"] for row in rows}
+        return {_text(row["state"]): row["n"] for row in rows}
+
+    async def ids(self) -> set[str]:
+        """The ids of all jobs."""
+        return {_text(row["id"]) for row in await self._rows("SELECT id FROM jobs")}
 
     async def history(self, job_id: str) -> list[dict[str, Any]]:
         """What happened to a job: time, attempt, was, became, who, why; the oldest first."""
@@ -83,6 +87,11 @@ class Views:
             except ValueError as error:
                 self._log.error("%s; left out", error)
         return jobs
+
+
+def _text(value: object) -> str:
+    """What should be a text; a row that somebody spoilt may have anything."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def listed(states: Collection[State]) -> str:

@@ -473,3 +473,10 @@ async def test_the_history_says_who_did_it(db, clock):
         ("running", "owner", "amore@exfl3"),
         ("finished", "owner", "amore@exfl3"),
     ]
+
+
+async def test_a_state_that_is_no_text_is_counted(queue, db):
+    await queue.create([work(1), work(2)])
+    query = "UPDATE jobs SET state = X'6261FF' WHERE run = 1"
+    await db.write(lambda connection: connection.execute(query))
+    assert await queue.counts() == {"ba\ufffd": 1, "queued": 1}

@@ -183,6 +183,20 @@ def test_a_table_that_is_locked_replaced_and_deleted(witness: Witness) -> None:
     beamtime.run("db-config", "settle_seconds", 0.2)
 
 
+def test_a_queue_that_is_deleted(witness: Witness) -> None:
+    (job,) = begin(witness, 26)
+    before = len(witness.beamtime.log())
+    (witness.folder / "daemon.sqlite").unlink()
+    wait_until(lambda: "was deleted or replaced while it was in use" in witness.beamtime.log())
+    witness.release(26)
+    wait_until(lambda: (witness.folder / "daemon.sqlite").exists(), 30)
+    wait_until(lambda: witness.queue("SELECT id FROM jobs WHERE id = ?", job.name))
+    row = check_complete(witness, 26, job.name)
+    assert (row["attempt"], row["lost"], row["source"]) == (1, 0, "found")
+    assert witness.calls(26)["slow"] == 1
+    assert "Traceback" not in witness.beamtime.log()[before:]
+
+
 def test_an_old_attempt_that_comes_back(witness: Witness) -> None:
     """Its host was cut off, and everybody went on without it."""
     (job,) = begin(witness, 31)
