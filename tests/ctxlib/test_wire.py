@@ -136,7 +136,10 @@ def test_results_come_out_with_their_errors_named(sent):
     assert (back.transient, back.transient_values) == ({"t"}, {})
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, [print], np.array([object()])], ids=repr)
+UNSENDABLE = {"object": object(), "set": {1, 2}, "function": [print], "array": np.array([object()])}
+
+
+@pytest.mark.parametrize("value", UNSENDABLE.values(), ids=UNSENDABLE)
 def test_what_cannot_be_sent_is_named(sent, value):
     with pytest.raises(TypeError, match="cannot be given to another process: return numbers"):
         sent(value)
