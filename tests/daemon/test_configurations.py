@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from daemon.backends.configurations import (
     ContainerConfig,
     DockerConfig,
     LocalConfig,
+    NoManager,
     Secret,
     SecretError,
     SequentialConfig,
@@ -21,6 +23,7 @@ from daemon.backends.configurations import (
     SlurmRestConfig,
     SlurmSshConfig,
 )
+from daemon.backends.configurations.managers import manager_at
 from daemon.backends.configurations.registry import kinds, without_manager
 from daemon.backends.local import LocalManager
 
@@ -352,6 +355,28 @@ def test_a_type_of_ones_own() -> None:
     assert config.manager_class().__name__ == "LocalManager"
     refusal(HPCConfig, queue="long", nodes=101)
     assert HPCConfig.model_validate(config.model_dump()) == config
+
+
+def raise_missing(name: str) -> None:
+    raise ModuleNotFoundError(f"No module named 'asyncssh', for {name}", name="asyncssh")
+
+
+def test_a_type_without_a_manager_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NoManager, match="cannot run jobs in this way yet"):
+        manager_at("not_there", "NotThereManager")
+    with pytest.raises(NoManager, match="cannot run jobs in this way yet"):
+        manager_at("not_there.manager", "NotThereManager")
+    monkeypatch.delitem(sys.modules, "daemon.backends.dummy", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ctxlib.journal", None)
+        with pytest.raises(ModuleNotFoundError):
+            manager_at("dummy", "DummyManager")
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.import_module", raise_missing)
+        with pytest.raises(NoManager, match="asyncssh is not installed: `pip install asyncssh`"):
+            manager_at("dummy", "DummyManager")
+    monkeypatch.setattr(LocalConfig, "manager_class", lambda: 1 / 0)
+    assert without_manager(LocalConfig) == "ZeroDivisionError: division by zero"
 
 
 def test_the_manager_is_found_where_there_is_one() -> None:

@@ -26,6 +26,8 @@ C = TypeVar("C", bound=BackendConfig)
 
 FOLDER = "backends"
 FORMATS: Mapping[str, Format] = {".yml": "yaml", ".yaml": "yaml", ".json": "json", ".uri": "uri"}
+BUILT_IN = frozenset({"local", "sequential"})
+"""Names that are always these types, without a file."""
 LARGEST = 2**20
 """Bytes that a configuration may have: more is something else."""
 
@@ -125,6 +127,8 @@ def read_named(folder: Path, name: str) -> BackendConfig:
         raise ConfigurationError(
             [f"{name!r} is no name of a configuration: letters, digits, _ and -, at most 64"]
         )
+    if name in BUILT_IN:
+        raise ConfigurationError([f"{name} is always the type {name}: give the file another name"])
     paths = [folder / FOLDER / f"{name}{suffix}" for suffix in FORMATS]
     there = [path for path in paths if path.exists()]
     if not there:

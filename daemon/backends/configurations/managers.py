@@ -14,8 +14,11 @@ def manager_at(module: str, name: str) -> ManagerClass:
     try:
         found = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        if error.name is None or not path.startswith(error.name):
-            raise NoManager(f"{error.name} is not installed: `pip install {error.name}`") from error
-        raise NoManager("this version cannot run jobs in this way yet") from None
+        missing = error.name or ""
+        if f"{path}.".startswith(f"{missing}."):
+            raise NoManager("this version cannot run jobs in this way yet") from None
+        if missing.partition(".")[0] in ("daemon", "ctxlib"):
+            raise
+        raise NoManager(f"{missing} is not installed: `pip install {missing}`") from error
     manager: ManagerClass = getattr(found, name)
     return manager
