@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from daemon import chosen, parameters
+from daemon.agent_operations import AgentOperations
 from daemon.by_hand import ByHand
 from daemon.control import Handler, ServiceError
 from daemon.event_operations import EventOperations, our_proposal
@@ -35,6 +36,7 @@ class Operations:
         self.handlers: Mapping[str, Handler] = {
             "status": self.status,
             **EventOperations(service).handlers,
+            **AgentOperations(service).handlers,
             "reprocess": self.reprocess,
             "plan": self.plan,
             "arrive": by_hand.arrive,

@@ -12,7 +12,11 @@ from typing import Any
 import psutil
 
 from daemon.arrivals import Arrivals
+from daemon.backends.agent_pool import AgentPool
+from daemon.backends.agents import AgentManager
 from daemon.backends.choice import ByBackend
+from daemon.backends.configurations.agent import AgentConfig
+from daemon.backends.context import ManagerContext
 from daemon.backends.local import LocalManager, revoke
 from daemon.backends.sequential import SequentialManager
 from daemon.context_file import ContextFile
@@ -45,6 +49,7 @@ from daemon.watching import Watching, cancel
 Item = dict[str, Any]
 
 LOG = logging.getLogger("runtable")
+AGENT = "agent"
 FOR_EVER = 10.0**8
 """More seconds than any job may take."""
 ENDPOINT_MODES: Mapping[str, int] = {"owner": 0o600, "group": 0o640, "all": 0o640}
@@ -118,6 +123,12 @@ class Service:
             log=LOG,
         )
         self.arrivals = Arrivals(self._show, log=LOG)
+        self.agents = AgentPool(
+            self.folder,
+            self.library,
+            interpreter=self.processing.interpreter,
+            settings=lambda: self.settings,
+        )
         self.context = ContextFile(
             self.folder / "context.py",
             library=lambda: self.library,
@@ -141,7 +152,21 @@ class Service:
             on_end=lambda job, _attempt: self.scheduler.wake(job),
             log=LOG.warning,
         )
-        self._manager = ByBackend({LOCAL: local, SEQUENTIAL: SequentialManager()})
+        agents = AgentManager(
+            AgentConfig(),
+            ManagerContext(
+                folder=self.folder,
+                library=self.library,
+                interpreter=self.processing.interpreter,
+                settings=lambda: self.settings,
+                log=LOG.warning,
+                on_wake=lambda job: self.scheduler.wake(job),
+                on_end=lambda job, _attempt: self.scheduler.wake(job),
+            ),
+        )
+        self._manager = ByBackend(
+            {LOCAL: local, SEQUENTIAL: SequentialManager(), AGENT: agents}
+        )
         outside = Outside(
             manager=self._manager,
             folder=self.folder,

@@ -25,6 +25,7 @@ COMMANDS = {
     "combiner": "combiner",
     "web": "web",
     "token": "token",
+    "agent": "agent",
     "gui": "gui",
     "new-id": "new_id",
     "migrate": "migrate",

@@ -11,12 +11,13 @@ from typing import Any
 from ctxlib.errors import Problem
 from ctxlib.journal import Entry, JournalReader, file_name
 from daemon.backends import Status
+from daemon.backends.vigil import Vigil
 from daemon.jobs.job import Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import State, Who
 from daemon.jobs.trouble import insist, is_passing
-from daemon.jobs.vigil import Vigil, too_silent
+from daemon.jobs.vigil import too_silent
 
 SAVE_SECONDS = 1.0
 """How often the offsets of a running attempt are saved. Lines may be taken in twice."""

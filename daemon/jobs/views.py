@@ -59,6 +59,12 @@ class Views:
         """Jobs that a manager has been given."""
         return await self.in_states(ACTIVE)
 
+    async def live_dispatched(self) -> list[str]:
+        """The ids of live jobs that wait with a manager, the newest first; at most a hundred."""
+        query = """SELECT id FROM jobs WHERE state = 'dispatched' AND live = 1
+                   ORDER BY position DESC LIMIT 100"""
+        return [str(row["id"]) for row in await self._rows(query)]
+
     async def counts(self) -> dict[str, int]:
         """How many jobs there are in each state that has any."""
         rows = await self._rows("SELECT state, count(*) AS n FROM jobs GROUP BY state")

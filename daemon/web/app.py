@@ -8,11 +8,12 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from daemon import __version__
-from daemon.web import errors, events, jobs, runs
+from daemon.web import agents, errors, events, jobs, runs
 from daemon.web.access import Access, Viewer
 from daemon.web.errors import Refusal
 from daemon.web.gate import Gate
 from daemon.web.link import Link
+from daemon.web.tokens import Tokens
 
 API = "/api"
 MONTH = 30 * 86400
@@ -26,8 +27,11 @@ class Health(BaseModel):
     daemon: str = Field(description="up or away")
 
 
-def make_app(link: Link, access: Access, hosts: Collection[str]) -> FastAPI:
-    """The service for the folder of `link`, for whom `access` lets in, called by one of `hosts`."""
+def make_app(link: Link, access: Access, tokens: Tokens, hosts: Collection[str]) -> FastAPI:
+    """The service for the folder of `link`, for whom `access` lets in, called by one of `hosts`.
+
+    `tokens` are those of the folder.
+    """
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -43,11 +47,12 @@ def make_app(link: Link, access: Access, hosts: Collection[str]) -> FastAPI:
         lifespan=life,
         responses=errors.ERRORS,
     )
-    app.state.link, app.state.access = link, access
+    app.state.link, app.state.access, app.state.tokens = link, access, tokens
     errors.install(app)
     api = APIRouter(prefix=API)
-    for module in (runs, jobs, events):
-        api.include_router(module.ROUTER)
+    for router in (runs.ROUTER, jobs.ROUTER, events.ROUTER, agents.ROUTER, agents.STATUS):
+        api.include_router(router)
+    app.include_router(agents.STATUS)
 
     @api.get("/health", tags=["health"], response_model=Health)
     async def health(request: Request) -> Health:

@@ -17,8 +17,9 @@ LOG = logging.getLogger("runtable.web")
 STATUS = {
     "unknown_job": 404,
     "ambiguous_job": 404,
-    "unknown_agent": 404,
     "conflict": 409,
+    "stale": 409,
+    "bad_report": 400,
     "refused": 400,
     "internal": 500,
 }

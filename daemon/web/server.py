@@ -53,8 +53,9 @@ def serve(
         shown = socket.getfqdn() if host in ("0.0.0.0", "::") else host
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/?token={own}"
         link = Link(folder)
-        access = Access(Tokens(folder), own, f"runtable-{number}")
-        app = make_app(link, access, host_names(host, names, _own_names()))
+        tokens = Tokens(folder)
+        access = Access(tokens, own, f"runtable-{number}")
+        app = make_app(link, access, tokens, host_names(host, names, _own_names()))
         with _published(folder, url):
             say(url)
             asyncio.run(_run(app, listener))

@@ -5,8 +5,9 @@ from queue_helpers import eventually
 from scheduler_bench import whole
 
 from daemon.backends import Status
+from daemon.backends.vigil import LONGEST_STEP, Vigil
 from daemon.jobs.states import State
-from daemon.jobs.vigil import LONGEST_STEP, Vigil, too_silent
+from daemon.jobs.vigil import too_silent
 from daemon.settings import Settings
 
 HERE, THERE = Status("running", signs="here"), Status("running", "on exfl1", signs="elsewhere")

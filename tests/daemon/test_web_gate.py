@@ -45,8 +45,9 @@ def link(tmp_path: Path) -> FakeLink:
 
 @pytest.fixture
 async def web(link: FakeLink) -> AsyncIterator[httpx.AsyncClient]:
-    access = Access(Tokens(link.folder), OWN, "cookie")
-    app = make_app(link, access, host_names("127.0.0.1", (), {"node1"}))  # type: ignore[arg-type]
+    tokens = Tokens(link.folder)
+    names = host_names("127.0.0.1", (), {"node1"})
+    app = make_app(link, Access(tokens, OWN, "cookie"), tokens, names)  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:80") as client:
         client.headers["Authorization"] = f"Bearer {OWN}"

@@ -1,0 +1,385 @@
+"""The agents of a folder and the attempts that wait for them, in the folder `agents/`.
+
+`agents/queue/` has one small file for each attempt that waits; `agents/NAME.json` says when an
+agent was last heard of and what it said of itself. Everything is on disk before it is told, and
+only the process that holds the folder changes it.
+"""
+
+import json
+import shlex
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxlib import claim
+from ctxlib.job_folder import REQUEST
+from daemon.backends import agent_ticket
+from daemon.backends.agent_ticket import ENDED, STAGES, Stage, Ticket, end_of, say, stage_of
+from daemon.backends.configurations.secrets import Secret, SecretError
+from daemon.sandbox import Interpreter
+from daemon.settings import Settings
+
+FOLDER = "agents"
+REPORTED = {stage.value: stage for stage in (Stage.RUNNING, Stage.FINISHED, Stage.FAILED)}
+REPORTED |= {"stopped": Stage.STOPPED}
+"""What an agent may say of its job."""
+CLAIM_MODE = "agent"
+"""The mode of the claim of an attempt whose agent's reports are its journal."""
+
+
+_CHANGES = threading.RLock()
+"""Held by whoever changes a ticket: a manager of any configuration, or one who hears agents."""
+
+
+class Stale(Exception):
+    """A report that counts no more, or does not go with what is known; str() says why."""
+
+
+class BadReport(ValueError):
+    """A report that says nothing that an agent can say; str() says what it could."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An attempt in the queue, with the file that it has there."""
+
+    entry: Path
+    attempt_dir: Path
+    ticket: Ticket
+
+
+class AgentPool:
+    """Gives attempts to agents, and takes their reports; safe to use from several threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        library: Path,
+        *,
+        interpreter: Callable[[], Interpreter],
+        settings: Callable[[], Settings],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """For the database `folder`, whose ctxlib is in `library`; `now` is a Unix time."""
+        self._folder = folder
+        self._library = library
+        self._interpreter = interpreter
+        self._settings = settings
+        self._now = now
+        self._lock = _CHANGES
+
+    # Agents
+
+    def heard(self, agent: str, info: Mapping[str, Any] | None = None) -> None:
+        """An agent has said something; `info` is what it says of itself."""
+        with self._lock:
+            known = host(self._folder, agent)
+            beats, told = int(known.get("beats", 0)) + 1, info or known.get("info", {})
+            (self._folder / FOLDER).mkdir(exist_ok=True)
+            content = {"beats": beats, "last_seen": self._now(), "info": dict(told)}
+            agent_ticket.write_json(_host_file(self._folder, agent), content)
+
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        """All agents: `online`, `last_seen`, `info`, and the jobs that are `running` there."""
+        running: dict[str, list[str]] = {}
+        for waiting in self._entries():
+            if waiting.ticket.agent is not None:
+                running.setdefault(waiting.ticket.agent, []).append(waiting.ticket.job)
+        found = {}
+        for path in sorted((self._folder / FOLDER).glob("*.json")):
+            known = host(self._folder, path.stem)
+            found[path.stem] = {
+                "online": self._is_online(path.stem),
+                "last_seen": known.get("last_seen"),
+                "info": known.get("info", {}),
+                "running": running.get(path.stem, []),
+            }
+        return found
+
+    def queue(self) -> list[dict[str, Any]]:
+        """The attempts that wait for an agent, the first one first."""
+        return [
+            {
+                "job_id": waiting.ticket.job,
+                "preferred_host": waiting.ticket.preferred_host,
+                "require_host": waiting.ticket.require_host,
+                "queued": waiting.ticket.queued,
+            }
+            for waiting in self._entries()
+            if waiting.ticket.stage is Stage.WAITING
+        ]
+
+    def _is_online(self, agent: str) -> bool:
+        seen = host(self._folder, agent).get("last_seen")
+        ttl = self._settings().host_heartbeat_ttl
+        return seen is not None and 0 <= self._now() - float(seen) <= ttl
+
+    # Giving
+
+    def give(
+        self, agent: str, *, first: Sequence[str] = (), has: Collection[str] | None = None
+    ) -> dict[str, Any] | None:
+        """What `agent` is to run next; None when there is nothing for it.
+
+        `first` are jobs that go before others, if they wait. `has` are the jobs that the agent
+        has: what it was given and does not have, as the answer was lost, it is given again.
+        """
+        self.heard(agent)
+        with self._lock:
+            entries = self._entries()
+            if has is not None:
+                for waiting in entries:
+                    ticket = waiting.ticket
+                    mine = ticket.stage is Stage.GIVEN and ticket.agent == agent
+                    begun = not ticket.journaled and claim.exists(waiting.attempt_dir)
+                    if mine and not begun and ticket.job not in has:
+                        return self._payload(waiting)
+            for waiting in self._in_order(entries, agent, first):
+                payload = self._give(waiting, agent)
+                if payload is not None:
+                    return payload
+        return None
+
+    def _in_order(self, entries: list[Waiting], agent: str, first: Sequence[str]) -> list[Waiting]:
+        ranks = {job: rank for rank, job in enumerate(first)}
+        fitting = [waiting for waiting in entries if self._fits(waiting.ticket, agent)]
+        return sorted(
+            fitting,
+            key=lambda waiting: (
+                ranks.get(waiting.ticket.job, len(ranks)),
+                waiting.ticket.preferred_host != agent,
+            ),
+        )
+
+    def _fits(self, ticket: Ticket, agent: str) -> bool:
+        """Whether an agent gets it: one that is preferred has the first choice, for a while."""
+        if ticket.stage is not Stage.WAITING:
+            return False
+        preferred = ticket.preferred_host
+        if preferred is None or preferred == agent:
+            return True
+        if ticket.require_host:
+            return False
+        waited = self._now() - ticket.queued
+        return not self._is_online(preferred) or waited > self._settings().host_heartbeat_ttl
+
+    def _give(self, waiting: Waiting, agent: str) -> dict[str, Any] | None:
+        attempt_dir, ticket = waiting.attempt_dir, waiting.ticket
+        if claim.exists(attempt_dir):
+            return None  # an operator has just taken it back
+        try:
+            payload = self._payload(waiting)
+        except (OSError, ValueError, SecretError) as error:
+            claim.make(attempt_dir, "revoked")
+            said = f"it cannot be given to an agent: {error}"
+            agent_ticket.write(attempt_dir, ticket, stage=Stage.LOST, error=said)
+            self.forget(attempt_dir)
+            return None
+        if ticket.journaled and claim.make(attempt_dir, CLAIM_MODE) is None:
+            return None
+        agent_ticket.write(attempt_dir, ticket, stage=Stage.GIVEN, agent=agent)
+        return payload
+
+    def _payload(self, waiting: Waiting) -> dict[str, Any]:
+        """What an agent has to know; raises SecretError, OSError, ValueError."""
+        ticket, attempt_dir = waiting.ticket, waiting.attempt_dir
+        request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
+        arguments = self._arguments(ticket, attempt_dir)
+        own = {} if ticket.journaled else {"PYTHONPATH": str(self._library)}
+        secret = {name: Secret(place).read() for name, place in ticket.secrets.items()}
+        folders = [(str(self._folder), "rw")]
+        if request.get("proposal_path"):
+            folders.append((request["proposal_path"], "ro"))
+        return {
+            "job_id": ticket.job,
+            "job_name": ticket.name,
+            "config_path": f"jobs/{ticket.job}/{REQUEST}",
+            "preferred_host": ticket.preferred_host,
+            "image": ticket.image,
+            "container_name": ticket.container_name,
+            "command": shlex.join(arguments),
+            "volumes": [
+                {"host": folder, "container": folder, "mode": mode} for folder, mode in folders
+            ],
+            "env": {**own, **ticket.env_vars, **secret},
+            "attempt": ticket.attempt,
+            "arguments": arguments,
+            "attempt_dir": str(attempt_dir),
+            "working_dir": ticket.working_dir or str(attempt_dir.parent),
+            "log": str(log_file(attempt_dir.parent)),
+            "timeout": ticket.timeout,
+        }
+
+    def _arguments(self, ticket: Ticket, attempt_dir: Path) -> list[str]:
+        if ticket.command is not None:
+            shell = ["/bin/sh", "-c", ticket.command]
+            return shell if ticket.shell else shlex.split(ticket.command)
+        alone = ("-m", "ctxlib.alone", str(attempt_dir))
+        return ["python3", *alone] if ticket.image else self._interpreter().command(*alone)
+
+    # Reports
+
+    def report(
+        self,
+        attempt_dir: Path,
+        agent: str,
+        status: str,
+        *,
+        attempt: int | None = None,
+        container_id: str | None = None,
+        container_name: str | None = None,
+        exit_code: int | None = None,
+        error: str | None = None,
+    ) -> Ticket:
+        """What `agent` says of the job whose present attempt is `attempt_dir`; its ticket then.
+
+        Raises BadReport and, with nothing changed, Stale.
+        """
+        self.heard(agent)
+        if status not in REPORTED:
+            raise BadReport(f"an agent reports {', '.join(REPORTED)}, not {status!r}")
+        said = REPORTED[status]
+        if said is Stage.FINISHED and exit_code not in (None, 0):
+            said = Stage.FAILED
+        with self._lock:
+            ticket = agent_ticket.read(attempt_dir)
+            if ticket is None:
+                raise Stale("no agent has this job")
+            if ticket.agent != agent:
+                raise Stale(f"job {ticket.job} is {_with_whom(ticket)}, not with agent {agent}")
+            _check_same(ticket, attempt, container_id, container_name)
+            if ticket.stage in ENDED:
+                if _told_before(ticket, said):
+                    return ticket
+                raise Stale(f"job {ticket.job} is {ticket.stage} already: {ticket.error or ''}")
+            told = {"beats": ticket.beats + 1, "container_id": container_id or ticket.container_id}
+            if said is Stage.RUNNING:
+                return self._runs(attempt_dir, ticket, told)
+            told |= {"exit_code": exit_code, "error": error}
+            return self._ended(attempt_dir, ticket, said, told)
+
+    def _runs(self, attempt_dir: Path, ticket: Ticket, told: Mapping[str, Any]) -> Ticket:
+        begins = ticket.stage is Stage.GIVEN
+        if ticket.journaled and begins:
+            say(attempt_dir, "claimed", user="agent", host=ticket.agent)
+        stage = Stage.RUNNING if begins else ticket.stage
+        return agent_ticket.write(attempt_dir, ticket, stage=stage, **told)
+
+    def _ended(
+        self, attempt_dir: Path, ticket: Ticket, said: Stage, told: Mapping[str, Any]
+    ) -> Ticket:
+        if ticket.journaled:
+            if ticket.stage is Stage.GIVEN or ticket.before is Stage.GIVEN:
+                say(attempt_dir, "claimed", user="agent", host=ticket.agent)
+            say(attempt_dir, "ended", status=said.value, reason=_reason(said, told))
+        elif said is Stage.STOPPED and claim.make(attempt_dir, CLAIM_MODE) is not None:
+            say(attempt_dir, "ended", status="stopped", reason="stopped before it began")
+        ended = end_of(attempt_dir)
+        stage = said if ended is None else stage_of(ended)
+        changed = agent_ticket.write(attempt_dir, ticket, stage=stage, **told)
+        self.forget(attempt_dir)
+        return changed
+
+    # For the manager
+
+    def put(self, attempt_dir: Path, ticket: Ticket) -> None:
+        """Have an attempt wait for an agent."""
+        log_file(attempt_dir.parent).parent.mkdir(exist_ok=True)
+        with self._lock:
+            agent_ticket.write(attempt_dir, ticket)
+            queue = self._folder / FOLDER / "queue"
+            queue.mkdir(parents=True, exist_ok=True)
+            content = {"attempt_dir": str(attempt_dir)}
+            agent_ticket.write_json(queue / _entry_name(ticket), content, synced=True)
+
+    def forget(self, attempt_dir: Path) -> None:
+        """Take an attempt out of the queue."""
+        ticket = agent_ticket.read(attempt_dir)
+        if ticket is not None:
+            (self._folder / FOLDER / "queue" / _entry_name(ticket)).unlink(missing_ok=True)
+
+    def change(self, attempt_dir: Path, was: Collection[Stage], **changes: Any) -> Ticket | None:
+        """Change a ticket that is in one of the stages `was`; None when it is in none of them."""
+        with self._lock:
+            ticket = agent_ticket.read(attempt_dir)
+            if ticket is None or ticket.stage not in was:
+                return None
+            changed = agent_ticket.write(attempt_dir, ticket, **changes)
+            if changed.stage in ENDED:
+                self.forget(attempt_dir)
+            return changed
+
+    def _entries(self) -> list[Waiting]:
+        """What is in the queue, in its order; what has ended or is gone is taken out of it."""
+        found = []
+        for entry in sorted((self._folder / FOLDER / "queue").glob("*.json")):
+            try:
+                attempt_dir = Path(json.loads(entry.read_bytes())["attempt_dir"])
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+            ticket = agent_ticket.read(attempt_dir)
+            if ticket is None or ticket.stage in ENDED:
+                entry.unlink(missing_ok=True)
+            else:
+                found.append(Waiting(entry, attempt_dir, ticket))
+        return found
+
+
+def host(folder: Path, agent: str) -> dict[str, Any]:
+    """What is kept of an agent: `beats`, `last_seen`, `info`; empty for an unknown one."""
+    try:
+        known = json.loads(_host_file(folder, agent).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def log_file(job_dir: Path) -> Path:
+    """Where an agent writes what its job says."""
+    return job_dir / "logs" / f"{job_dir.name}.log"
+
+
+def _host_file(folder: Path, agent: str) -> Path:
+    return folder / FOLDER / f"{agent}.json"
+
+
+def _entry_name(ticket: Ticket) -> str:
+    return f"{int(ticket.queued * 1e6):020d}-{ticket.job}-{ticket.attempt}.json"
+
+
+def _with_whom(ticket: Ticket) -> str:
+    if ticket.agent is None:
+        return "with no agent now"
+    return f"with agent {ticket.agent} now, as attempt {ticket.attempt}"
+
+
+def _check_same(
+    ticket: Ticket, attempt: int | None, container_id: str | None, container_name: str | None
+) -> None:
+    """Raise Stale for a report that is about an earlier attempt of the same agent."""
+    if attempt is not None and attempt != ticket.attempt:
+        raise Stale(f"a report of attempt {attempt}; the present one is {ticket.attempt}")
+    if container_name is not None and container_name != ticket.container_name:
+        raise Stale(f"a report of container {container_name}, not {ticket.container_name}")
+    if None not in (container_id, ticket.container_id) and container_id != ticket.container_id:
+        raise Stale(f"a report of container {container_id}, not {ticket.container_id}")
+
+
+def _told_before(ticket: Ticket, said: Stage) -> bool:
+    """Whether a report is about an end that is known; a journal knows it better than an agent."""
+    ends = STAGES.values()
+    known = ticket.stage in ends and said in ends and not ticket.journaled
+    return known or ticket.stage is said
+
+
+def _reason(said: Stage, told: Mapping[str, Any]) -> str:
+    if said is Stage.FINISHED:
+        return ""
+    if told["error"]:
+        return str(told["error"])
+    if said is Stage.STOPPED:
+        return "stopped by its agent"
+    return f"it ended with exit code {told['exit_code']}"

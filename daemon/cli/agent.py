@@ -1,0 +1,59 @@
+"""`runtable agent`: fetch jobs from a database's web interface and run them on this host."""
+
+import os
+import re
+from pathlib import Path
+
+import click
+
+TOKEN = "RUNTABLE_TOKEN"
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
+
+
+@click.command("agent")
+@click.option(
+    "--server", required=True, metavar="URL", help="The web interface, as http://host:port."
+)
+@click.option("--id", "name", required=True, metavar="NAME", help="What this agent is called.")
+@click.option(
+    "--max-jobs",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many jobs at once at most.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"The file with the agent's token. Default: the environment variable {TOKEN}.",
+)
+def command(server: str, name: str, max_jobs: int, token_file: Path | None) -> None:
+    """Run jobs on this host for a database that is served elsewhere.
+
+    The database's folder must be at the same place here. The token is made with
+    `runtable token add agent NAME`. Ends with Ctrl-C or SIGTERM, after its jobs; a second signal
+    ends these too.
+    """
+    if not server.startswith(("http://", "https://")):
+        raise click.UsageError(f"{server!r} is no address: give http://host:port")
+    if NAME.fullmatch(name) is None:
+        raise click.UsageError(f"{name!r} is no name of an agent")
+    from daemon.agent import AgentError, run
+
+    try:
+        run(server.rstrip("/"), name, max_jobs, token=lambda: _token(token_file), say=click.echo)
+    except AgentError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _token(path: Path | None) -> str:
+    """The token, read anew each time, as it may be renewed; it never stands on a command line."""
+    text = os.environ.get(TOKEN, "") if path is None else path.read_text(encoding="utf-8")
+    if not text.strip():
+        where = (
+            f"the environment variable {TOKEN} is not set" if path is None else f"{path} is empty"
+        )
+        raise click.ClickException(f"{where}: it needs a token of `runtable token add agent NAME`")
+    return text.strip()
