@@ -80,7 +80,7 @@ class Dispatcher:
     def try_again(self) -> None:
         """The context file was mended, which may not show in the files beside it."""
         if self._hold is not None and self._hold.broken is not None:
-            self._hold = replace(self._hold, until=self._outside.now())
+            self._hold = replace(self._hold, until=self._outside.clock())
             self.wake()
 
     def wake(self) -> None:
@@ -226,7 +226,7 @@ class Dispatcher:
         if self._hold is None or self._hold.why != why:
             log.error("%s; jobs wait until that has changed", why)
         seconds = HOLD_SECONDS if broken is not None else min(HOLD_SECONDS, TROUBLE_SECONDS)
-        until, sources = self._outside.now() + seconds, _sources(request)
+        until, sources = self._outside.clock() + seconds, _sources(request)
         if signature is None:
             signature = await asyncio.to_thread(_signature, sources)
         self._hold = _Hold(why, until, sources, signature, broken)
@@ -258,8 +258,8 @@ class Dispatcher:
                 self._outside.publish(job.update())
 
     async def _is_over(self, hold: _Hold) -> bool:
-        if self._outside.now() >= hold.until or hold.signature is None:
-            return self._outside.now() >= hold.until
+        if self._outside.clock() >= hold.until or hold.signature is None:
+            return self._outside.clock() >= hold.until
         return await asyncio.to_thread(_signature, hold.sources) != hold.signature
 
     async def _hold_nothing(self) -> float | None:

@@ -158,7 +158,7 @@ async def test_a_folder_that_is_closed_to_all_is_waited_for(bench, monkeypatch):
     await eventually(lambda: "Permission denied" in (bench.scheduler.waiting or ""))
     assert (await bench.queue.get(bad)).lost == 0
     closed[0] = False
-    bench.time += 100
+    bench.ticks += 100
     assert (await bench.settled(good)).state is State.FINISHED
     for _ in range(3):
         bench.time += 100
