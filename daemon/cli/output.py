@@ -13,8 +13,13 @@ import click
 GAP = "  "
 WIDEST = 20
 """A column between the first and the last one that is wider than this is folded in a terminal."""
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
-"""What others have written, in a message say, must not steer the terminal that shows it."""
+_CONTROLS = dict.fromkeys(
+    [*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)], "\N{REPLACEMENT CHARACTER}"
+)
+"""What others have written, in a message say, must not steer the terminal that shows it.
+
+Half a surrogate pair, as in the text of an exception, could not be written at all.
+"""
 NARROWEST = 24
 """With less room than this, the last column of a table goes below its row in a terminal."""
 

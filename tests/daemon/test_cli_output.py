@@ -38,6 +38,11 @@ def test_what_others_wrote_does_not_steer_the_terminal(capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines()[1] == "a�]0;title��2Jb é"
 
 
+def test_half_a_surrogate_pair_is_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["error"], [["x\ud800y"]])
+    assert capsys.readouterr().out.splitlines()[1] == "x�y"
+
+
 def test_in_a_terminal_rows_are_fitted_to_its_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
