@@ -50,12 +50,12 @@ class LogLimit:
             return 0  # nothing has been written yet
 
     def _cut(self, size: int) -> None:
-        head = self._start + self.kept
+        head, end = self._start + self.kept, size - self.kept
         with self.log.open("r+b") as file:
-            file.seek(size - self.kept)
-            tail = file.read(self.kept)
+            file.seek(end)
+            tail = file.read()  # with what is written meanwhile
             file.truncate(head)
-        self._left_out += size - head - len(tail)
+        self._left_out += end - head
         words = (
             f"{self._left_out / (1 << 20):.0f} MB of output are left out here: too much for a log"
         )

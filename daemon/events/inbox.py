@@ -1,7 +1,8 @@
 """The inbox: events are stored durably here before their source is told so, each only once.
 
 Events of the filesystem are compared with the last one of the same run and data: a folder that
-goes back to an earlier state has changed. All other events are known by their key for ever.
+goes back to an earlier state has changed. All other events are known by their key, for as long as
+`daemon.jobs.housekeeping` keeps them.
 """
 
 import asyncio
