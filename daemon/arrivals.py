@@ -1,7 +1,7 @@
 """Runs that arrive are shown in the table at once, but a table that is locked holds up no job."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from logging import Logger
 
 from daemon.events import MigrationEvent
@@ -11,20 +11,23 @@ PATIENCE = 1.0
 
 
 class Arrivals:
-    """Has `show` called for each event, and waits for that unless it takes long."""
+    """Has `show` called for the events that arrive, and waits for that unless it takes long."""
 
     def __init__(
-        self, show: Callable[[MigrationEvent], Coroutine[None, None, None]], *, log: Logger
+        self,
+        show: Callable[[Sequence[MigrationEvent]], Coroutine[None, None, None]],
+        *,
+        log: Logger,
     ) -> None:
-        """`show` makes the run's row; a job makes it too when it begins."""
+        """`show` makes the rows of runs; a job makes its own too when it begins."""
         self._show = show
         self._log = log
         self._showing: set[asyncio.Task[None]] = set()
 
-    async def arrived(self, event: MigrationEvent) -> None:
-        """Show the run of `event`. Raises what `show` does, if it does so soon."""
+    async def arrived(self, events: Sequence[MigrationEvent]) -> None:
+        """Show the runs of `events`. Raises what `show` does, if it does so soon."""
         held_up = bool(self._showing)
-        task = asyncio.create_task(self._show(event))
+        task = asyncio.create_task(self._show(events))
         self._showing.add(task)
         if not held_up:
             await asyncio.wait({task}, timeout=PATIENCE)
@@ -43,4 +46,4 @@ class Arrivals:
     def _shown_late(self, task: asyncio.Task[None]) -> None:
         self._showing.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._log.error("a run that arrived cannot be shown: %s", task.exception())
+            self._log.error("runs that arrived cannot be shown: %s", task.exception())

@@ -51,6 +51,7 @@ class Processing:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._generations: dict[str, int] = {}
         self._said_local = False
+        self._making = asyncio.Lock()
         self.proposal = ProposalFolder(
             folder, lambda: (settings().proposal, settings().proposal_path)
         )
@@ -103,9 +104,10 @@ class Processing:
             "log": str(process_log(self._folder, job.proposal, job.run)),
         }
 
-    async def arrived(self, event: MigrationEvent) -> None:
-        """Make the run's row when data of it arrive."""
-        await self._make_row(event.proposal, event.run, event.time)
+    async def arrived(self, events: Sequence[MigrationEvent]) -> None:
+        """Make the rows of runs when data of them arrive."""
+        runs = {(event.proposal, event.run): event.time for event in reversed(events)}
+        await self._make_rows([(*run, now) for run, now in runs.items()])
 
     async def apply(self, request: Mapping[str, Any], entries: Sequence[Entry]) -> Sequence[Update]:
         """Bring journal lines into the table; pictures that need a browser follow when drawn."""
@@ -162,14 +164,28 @@ class Processing:
                 await self._ingest.apply(request, entries)
 
     async def _make_row(self, proposal: int, run: int, now: float) -> None:
-        """Make the run's row if there is none, with a time, as readers leave out rows without.
+        await self._make_rows([(proposal, run, now)])
 
-        Readers want a run file for each row too; it follows at once, as nothing waits for it.
+    async def _make_rows(self, runs: Sequence[tuple[int, int, float]]) -> None:
+        """Make the rows of runs if there are none, with a time, as readers leave out rows without.
+
+        Readers want a run file for each row too; it follows soon, as nothing waits for it.
         """
-        began = await asyncio.to_thread(self._oldest_file, proposal, run)
-        if await self._table.ensure_run(proposal, run, began or now, now):
-            target = self._run_file(proposal, run)
-            self._begin(f"file of run {run}", self._combiner.publish_empty(target, began or now))
+
+        def look() -> list[tuple[int, int, float, float]]:
+            return [(p, run, self._oldest_file(p, run) or now, now) for p, run, now in runs]
+
+        found = await asyncio.to_thread(look)
+        made = await self._table.ensure_runs(found)
+        for (proposal, run, began, _), is_new in zip(found, made, strict=True):
+            if is_new:
+                work = self._make_file(self._run_file(proposal, run), began)
+                self._begin(f"file of run {run}", work)
+
+    async def _make_file(self, target: Path, began: float) -> None:
+        # One at a time, so that results need not wait for all of those.
+        async with self._making:
+            await self._combiner.publish_empty(target, began)
 
     def _oldest_file(self, proposal: int, run: int) -> float | None:
         root, pattern = self.proposal.path(proposal), self._settings().runs

@@ -301,11 +301,12 @@ class Service:
         if self._at_work:
             self.scheduler.reconsider()
 
-    async def _show(self, event: MigrationEvent) -> None:
-        """Take over settings that other programs wrote into the table, and make the run's row."""
+    async def _show(self, events: Sequence[MigrationEvent]) -> None:
+        """Take over settings that other programs wrote into the table, and make the runs' rows."""
         await self.settings_changed()
-        await self.processing.arrived(event)
-        self.hub.publish({"kind": "run", "proposal": event.proposal, "run": event.run})
+        await self.processing.arrived(events)
+        for event in events:
+            self.hub.publish({"kind": "run", "proposal": event.proposal, "run": event.run})
 
     # Handing over to a daemon
 

@@ -203,10 +203,11 @@ class Bench:
         self.combined.append((job.id, sorted(path.stem for path in found)))
         return lost or ()
 
-    async def arrive(self, event):
-        if self.on_arrived:
-            self.on_arrived(event)
-        self.arrived.append(event.run)
+    async def arrive(self, events):
+        for event in events:
+            if self.on_arrived:
+                self.on_arrived(event)
+        self.arrived += [event.run for event in events]
 
     async def explain(self, proposal, run, text):
         self.rows.append((run, text))

@@ -16,6 +16,8 @@ from daemon.database import Database
 from daemon.events import MigrationEvent
 
 FILESYSTEM = "filesystem"
+BATCH = 500
+"""How many events are stored in one transaction."""
 
 EVENT_TABLES = """
 CREATE TABLE events (
@@ -58,13 +60,46 @@ class Inbox:
         """Keep everything in `db`, whose migrations include EVENT_TABLES."""
         self._db = db
         self._stored = asyncio.Event()
+        self._waiting: list[tuple[MigrationEvent, asyncio.Future[bool]]] = []
+        self._storing: asyncio.Task[None] | None = None
 
     async def store(self, event: MigrationEvent) -> bool:
-        """Store `event`; when this returns it is on disk. False when it was there already."""
-        stored = await self._db.write(lambda connection: _insert(connection, event, "pending"))
-        if stored:
+        """Store `event`; when this returns it is on disk. False when it was there already.
+
+        What is to be stored at the same time goes to disk together.
+        """
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, stored))
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store_waiting())
+        return await stored
+
+    async def _store_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            if not await self._store_batch(batch) and len(batch) > 1:
+                for each in batch:  # what hinders one of them need not hinder all
+                    await self._store_batch([each], last=True)
+
+    async def _store_batch(
+        self, batch: list[tuple[MigrationEvent, asyncio.Future[bool]]], *, last: bool = False
+    ) -> bool:
+        """Store a batch, whose senders are told; False when it cannot be, and may be in parts."""
+        events = [event for event, _ in batch]
+        try:
+            news = await self._db.write(lambda c: [_insert(c, each, "pending") for each in events])
+        except Exception as error:  # noqa: BLE001 - it is the senders'
+            if last or len(batch) == 1:
+                for _, stored in batch:
+                    if not stored.done():
+                        stored.set_exception(error)
+            return False
+        for (_, stored), is_new in zip(batch, news, strict=True):
+            if not stored.done():
+                stored.set_result(is_new)
+        if any(news):
             self._stored.set()
-        return stored
+        return True
 
     async def mark_seen(self, events: Iterable[MigrationEvent]) -> int:
         """Remember `events` as seen, so that they never become jobs; how many were new."""

@@ -26,7 +26,7 @@ class Outside:
     the updates to publish.
     `combine(job)` brings the results of an ended job into the run file, idempotently, and
     returns the names of variables that have to be computed again.
-    `arrived(event)` makes the run's row and file before an event becomes a job.
+    `arrived(events)` makes the rows and files of their runs before events become jobs.
     `explain(proposal, run, text)` puts into the run's row why nothing comes of it, for what
     journals do not tell: a context that cannot be executed, attempts that are used up.
     `publish(update)` is told of every change; see `Job.update`. A job's end is told when its
@@ -43,7 +43,7 @@ class Outside:
     request: Callable[[Job], Mapping[str, Any]]
     apply: Callable[[Mapping[str, Any], Sequence[Entry]], Awaitable[Sequence[Update]]]
     combine: Callable[[Job], Awaitable[Sequence[str]]]
-    arrived: Callable[[MigrationEvent], Awaitable[None]]
+    arrived: Callable[[Sequence[MigrationEvent]], Awaitable[None]]
     explain: Callable[[int, int, str], Awaitable[None]]
     publish: Callable[[Update], None]
     loads: Callable[[bool], None]

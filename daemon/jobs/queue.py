@@ -67,31 +67,35 @@ class Queue(Endings):
         return await self._db.write(create)
 
     async def take(self, stored: StoredEvent) -> Job:
-        """Make a job of an event, or let the queued one for the same run and data absorb it.
+        """Make a job of an event; see `take_all`."""
+        return (await self.take_all([stored]))[0]
 
-        The event is done in the same transaction; one that was done before stays with its job. A
-        job that has results of an earlier attempt absorbs nothing, as it goes on from these.
+    async def take_all(self, events: Sequence[StoredEvent]) -> list[Job]:
+        """Make a job of each event, or let the queued one for the same run and data absorb it.
+
+        The events are done in the same transaction; one that was done before stays with its job.
+        A job that has results of an earlier attempt absorbs nothing, as it goes on from these.
         """
-        at, event = self._stamp(), stored.event
+        at = self._stamp()
+        return await self._db.write(lambda c: [self._take(c, stored, at) for stored in events])
+
+    def _take(self, connection: sqlite3.Connection, stored: StoredEvent, at: changes.Stamp) -> Job:
+        event = stored.event
         work = Work(
             proposal=event.proposal, run=event.run, data=event.data, source=event.source, live=True
         )
-
-        def take(connection: sqlite3.Connection) -> Job:
-            taken_by = job_of_event(connection, stored.id)
-            if taken_by is not None:
-                return job_of(changes.row_of(connection, taken_by))
-            job = choice.absorbing(connection, work)
-            if job is None:
-                job = changes.insert(connection, work, self._unused_id(connection), at)
-            else:
-                connection.execute("UPDATE jobs SET live = 1 WHERE id = ?", (job.id,))
-                job = replace(job, live=True)
-                changes.note(connection, job, f"absorbed event {stored.id} ({event.source})", at)
-            mark_done(connection, [stored.id], job.id)
-            return job
-
-        return await self._db.write(take)
+        taken_by = job_of_event(connection, stored.id)
+        if taken_by is not None:
+            return job_of(changes.row_of(connection, taken_by))
+        job = choice.absorbing(connection, work)
+        if job is None:
+            job = changes.insert(connection, work, self._unused_id(connection), at)
+        else:
+            connection.execute("UPDATE jobs SET live = 1 WHERE id = ?", (job.id,))
+            job = replace(job, live=True)
+            changes.note(connection, job, f"absorbed event {stored.id} ({event.source})", at)
+        mark_done(connection, [stored.id], job.id)
+        return job
 
     def _unused_id(self, connection: sqlite3.Connection) -> str:
         """A new id: of thousands that are made in the same second some are the same."""

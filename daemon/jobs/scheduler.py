@@ -174,8 +174,9 @@ class Scheduler:
         """The jobs at work: job, proposal, run, data, variable, done, total, since."""
         return [follower.describe() for follower, _ in self._attempts.followers.values()]
 
-    async def _queued(self, job: Job) -> None:
-        self._outside.publish(job.update())
+    async def _queued(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._outside.publish(job.update())
         await self._dispatcher.tell_waiting()
         self._dispatcher.wake()
 

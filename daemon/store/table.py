@@ -74,8 +74,16 @@ class RunsTable:
 
         A row without a start time gets this one.
         """
-        key = _key(proposal, run)
-        return await self._database.write(lambda c: rows.ensure_run(c, key, start_time, added_at))
+        return (await self.ensure_runs([(proposal, run, start_time, added_at)]))[0]
+
+    async def ensure_runs(self, runs: Sequence[tuple[int, int, float | None, float]]) -> list[bool]:
+        """Do the same for many, each (proposal, run, start_time, added_at), in one transaction."""
+        return await self._database.write(
+            lambda c: [
+                rows.ensure_run(c, _key(proposal, run), start_time, added_at)
+                for proposal, run, start_time, added_at in runs
+            ]
+        )
 
     async def set_start_time(self, proposal: int, run: int, start_time: float) -> None:
         """Store when the run began; does nothing for a run without a row."""

@@ -1,5 +1,6 @@
 """What cannot be written, read or made costs no more than it has to."""
 
+import asyncio
 import errno
 import sqlite3
 
@@ -166,3 +167,20 @@ async def test_a_folder_that_is_closed_to_all_is_waited_for(bench, monkeypatch):
         await eventually(lambda: True)
     job = await bench.settled(bad)
     assert (job.state, "could not be started" in job.reason) == (State.FAILED, True)
+
+
+async def test_one_of_many_events_whose_row_cannot_be_made_holds_up_none(bench):
+    tries = []
+
+    def refuse(event):
+        tries.append(event.run)
+        if event.run == 13:
+            raise ValueError("no such row")
+
+    bench.on_arrived, bench.free = refuse, 0
+    stored = (bench.inbox.store(make_event(run)) for run in [*range(1, 31), 7])
+    assert sum(await asyncio.gather(*stored)) == 30
+    await bench.start()
+    await eventually(lambda: tries.count(13) == 2 and tries[-1] == 30)
+    await eventually(lambda: len([u for u in bench.updates if u["kind"] == "job"]) == 30)
+    assert [job.run for job in reversed(await bench.queue.recent(99))] == list(range(1, 31))
