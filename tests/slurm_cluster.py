@@ -145,6 +145,11 @@ class SlurmCluster:
         """Kill slurmctld at once."""
         self._kill("slurmctld", signal.SIGKILL)
 
+    def forget_everything(self) -> None:
+        """Lose the state of a controller that was killed: it counts jobs from 1 again."""
+        shutil.rmtree(self.prefix / "state")
+        (self.prefix / "state").mkdir()
+
     def start_node(self, node: str) -> None:
         """Start the slurmd of a node."""
         self._spawn(node, "slurmd", "-D", "-N", node)
@@ -215,12 +220,12 @@ def _free_ports(number: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-@pytest.fixture(scope="session")
-def slurm_cluster() -> Iterator[SlurmCluster]:
-    """A running cluster of three nodes with 16 declared CPUs each; the tests share it.
+@contextlib.contextmanager
+def serve_cluster() -> Iterator[SlurmCluster]:
+    """A running cluster of three nodes with 16 declared CPUs each, ended in the end.
 
-    Partitions: `main` (the default), `upex` (for a group that nobody is in), `low` and `high` (the
-    latter preempts the former, on n3), `closed`.
+    Partitions: `main` (the default), `upex` (for a group that root is not in), `low` and `high`
+    (the latter preempts the former, on n3), `closed`.
     """
     missing = [name for name in _PROGRAMS if shutil.which(name, path=_SEARCH) is None]
     if missing or os.getuid() != 0:
@@ -233,6 +238,13 @@ def slurm_cluster() -> Iterator[SlurmCluster]:
     finally:
         cluster.stop()
         shutil.rmtree(prefix, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[SlurmCluster]:
+    """The cluster that tests share; see `serve_cluster`."""
+    with serve_cluster() as cluster:
+        yield cluster
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from daemon.backends import Status
 from daemon.backends.configurations import SlurmConfig
 from daemon.backends.context import ManagerContext
 from daemon.backends.slurm.commands import Commands
-from daemon.backends.slurm.manager import Patience, SlurmManager
+from daemon.backends.slurm.manager import SlurmManager
+from daemon.backends.slurm.patience import Patience
 from daemon.backends.slurm.scheduler import Scheduler
 from daemon.backends.slurm.transport import ThisMachine
 from daemon.sandbox import Interpreter
@@ -37,6 +38,7 @@ class SlurmBench:
         settings: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
+        self.folder = folder
         self.log: list[str] = []
         self.woken: list[str] = []
         context = ManagerContext(
@@ -85,6 +87,14 @@ class SlurmBench:
     async def close(self) -> None:
         """Let go of the manager."""
         await self.manager.close()
+
+
+async def until(probe: Callable[[], object], timeout: float = 20.0) -> None:
+    """Wait, with the event loop going on, until `probe` gives something true."""
+    deadline = time.monotonic() + timeout
+    while not await asyncio.to_thread(probe):
+        assert time.monotonic() < deadline, f"{probe} gave nothing true within {timeout} s"
+        await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

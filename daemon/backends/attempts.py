@@ -75,6 +75,13 @@ def conclude(
     return reason
 
 
+def give_up(attempt_dir: Path, reason: str) -> None:
+    """Let nobody begin with an attempt that is lost; who has, and is cut off, ends when he can."""
+    claim.make(attempt_dir, "revoked")
+    (attempt_dir / claim.STOP_FILE).write_text(reason)
+    note(attempt_dir, reason)
+
+
 def note(attempt_dir: Path, text: str) -> None:
     """Add a line to the log of the attempt's run; one that cannot be written is left out."""
     with suppress(OSError, ValueError, KeyError):

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ MARK = "slurm.json"
 MOST = 1000
 """Jobs of one array, unless the cluster takes fewer."""
 
+_LONG_AGO = 60 * 86400.0
 _ID = re.compile(r"[0-9a-f]{12}")
 
 
@@ -79,6 +81,14 @@ def load(jobs: Path, id_: str) -> Batch | None:
         return Batch(**json.loads((jobs / ".batches" / f"{id_}.json").read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def sweep(jobs: Path, now: float) -> None:
+    """Remove the files of batches that nobody has asked about for long; `now` is a Unix time."""
+    for path in (jobs / ".batches").glob("*"):
+        with suppress(FileNotFoundError):  # somebody else is at it
+            if now - path.stat().st_mtime > _LONG_AGO:
+                path.unlink()
 
 
 def _write(path: Path, content: object, *, sync: bool) -> None:

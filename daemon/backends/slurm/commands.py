@@ -92,8 +92,9 @@ class Commands:
         )
         if done.code != 0 and not _GONE.search(done.err):
             raise NoAnswer(_words(done))
-        for line in done.out.splitlines():
-            fields = dict(_FIELD.findall(line))
+        # A folder's name may have more lines than one.
+        for record in re.split(r"^(?=JobId=)", done.out, flags=re.MULTILINE):
+            fields = dict(_FIELD.findall(record))
             if fields.get("Comment") == COMMENT + batch and fields.get("ArrayTaskId") == str(index):
                 return _ended(batch, array, index, fields["JobId"], fields["JobState"], fields)
         return await self._recorded(batch, array, index, number)

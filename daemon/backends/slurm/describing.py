@@ -94,6 +94,8 @@ class Describing:
     def _output(self, batch: Batch, tasks: Sequence[Task]) -> str:
         """Where Slurm itself writes, relative to the folder: the log if all have the same one."""
         folder, logs = self._there(self._context.folder), {task.log for task in tasks}
+        if not _PLAIN.fullmatch(str(folder)):
+            return "/dev/null"  # jobs open their logs by themselves; this loses what Slurm adds
         log = next(iter(logs))
         if len(logs) == 1 and log.is_relative_to(folder):
             relative = log.relative_to(folder)

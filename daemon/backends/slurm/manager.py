@@ -8,44 +8,28 @@ to go on after a restart lies in the folders.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctxlib import claim
 from daemon.backends import Status
-from daemon.backends.attempts import Seen, conclude, look, note
+from daemon.backends.attempts import Seen, conclude, give_up, look
 from daemon.backends.configurations.slurm import SlurmCommon
 from daemon.backends.context import ManagerContext
 from daemon.backends.slurm import batches
 from daemon.backends.slurm.describing import Describing
+from daemon.backends.slurm.patience import Patience
 from daemon.backends.slurm.scheduler import Scheduler, SlurmError, SlurmJob
-from daemon.backends.slurm.sender import RETRY_SECONDS, SETTLE_SECONDS, Sender, Sent
+from daemon.backends.slurm.sender import Sender, Sent
 from daemon.backends.slurm.snapshot import Key, Snapshot, is_active
 from daemon.backends.slurm.states import Verdict, verdict
+from daemon.backends.slurm.unwanted import Unwanted
 from daemon.backends.slurm.ways import scheduler_of
 
 MOST_AT_WORK = 5000
 """Attempts that are followed at once; more would only wait in Slurm instead of here."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long things may take, in seconds.
-
-    `poll`: between two looks at Slurm's list. `visible`: until the end of a job that Slurm tells of
-    shows in its journal, on a network filesystem. `vanished`: that Slurm, answering, knows nothing
-    of a job. `stop`: until a job that was asked for its end is cancelled. `retry`: between two
-    tries to submit. `settle`: until a submission without an answer shows in Slurm's list.
-    """
-
-    poll: float = 5.0
-    visible: float = 10.0
-    vanished: float = 60.0
-    stop: float = 15.0
-    retry: float = RETRY_SECONDS
-    settle: float = SETTLE_SECONDS
 
 
 @dataclass
@@ -63,14 +47,6 @@ class _Attempt:
     stop_since: float | None = None
 
 
-@dataclass
-class _Unwanted:
-    """Jobs that are to be cancelled in Slurm."""
-
-    keys: set[Key] = field(default_factory=set)
-    task: asyncio.Task[None] | None = None
-
-
 class SlurmManager:
     """Runs the jobs of one configuration on Slurm."""
 
@@ -80,14 +56,14 @@ class SlurmManager:
         context: ManagerContext,
         *,
         scheduler: Scheduler | None = None,
-        patience: Patience = Patience(),
+        patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`scheduler` is the way to Slurm, when it is not the configuration's own."""
         self._config = config
         self._context = context
         self._scheduler = scheduler or scheduler_of(config)
-        self._patience = patience
+        self._patience = patience = patience or Patience()
         self._clock = clock
         self._jobs = context.folder / "jobs"
         self._sender = Sender(
@@ -105,7 +81,8 @@ class SlurmManager:
         self._snapshot: Snapshot | None = None
         self._silence = ""
         self._next_look = 0.0
-        self._unwanted = _Unwanted()
+        self._swept = False
+        self._unwanted = Unwanted(self._scheduler, retry_seconds=patience.retry)
 
     def room(self, at_work: int) -> int:
         """How many more attempts are taken: as many as can be followed; Slurm throttles them."""
@@ -121,8 +98,8 @@ class SlurmManager:
         """How attempts are doing; Slurm's list is asked for once, and not at every call."""
         dirs = {handle: self._jobs / handle for handle in handles}
         seen = await asyncio.to_thread(lambda: {path: look(path) for path in dirs.values()})
-        open_ = [path for path, found in seen.items() if found.there and found.ended is None]
-        await self._take_up(open_)
+        open_ = {path for path, found in seen.items() if found.there and found.ended is None}
+        await self._take_up([path for path, found in seen.items() if found.there], open_)
         if any(self._attempts[path].key is not None for path in open_):
             await self._look_at_slurm(seen)
         answers = {handle: await self._status(path, seen[path]) for handle, path in dirs.items()}
@@ -140,33 +117,36 @@ class SlurmManager:
         self._sender.forget(attempt_dir)
         if await asyncio.to_thread(claim.make, attempt_dir, "revoked") is not None:
             await asyncio.to_thread(conclude, attempt_dir, "stopped", reason, "stopped")
-            self._cancel_in_slurm(await self._key_of(attempt_dir))
+            self._unwanted.add(await self._key_of(attempt_dir))
             self._context.on_wake(attempt_dir.parent.name)
 
     async def fence(self, handle: str, reason: str) -> None:
         """Nobody begins with the attempt any more, and its job in Slurm is cancelled."""
         attempt_dir = self._jobs / handle
-        await asyncio.to_thread(self._give_up, attempt_dir, reason)
-        self._cancel_in_slurm(await self._key_of(attempt_dir))
+        await asyncio.to_thread(give_up, attempt_dir, reason)
+        self._unwanted.add(await self._key_of(attempt_dir))
 
     async def close(self) -> None:
         """Let go of everything; what waits in Slurm, runs there or was not submitted yet stays."""
         await self._sender.close()
-        if self._unwanted.task is not None:
-            self._unwanted.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._unwanted.task
+        await self._unwanted.close()
         await self._scheduler.close()
 
     # Which batch an attempt is in
 
-    async def _take_up(self, attempt_dirs: Sequence[Path]) -> None:
-        """Find out where attempts are; submit what an earlier daemon has taken and left."""
+    async def _take_up(self, attempt_dirs: Sequence[Path], open_: Collection[Path]) -> None:
+        """Find out where attempts are; submit what an earlier daemon has taken and left.
+
+        Only those that are `open_` may still have to be submitted.
+        """
+        if not self._swept:
+            self._swept = True
+            await asyncio.to_thread(batches.sweep, self._jobs, time.time())
         for attempt_dir in attempt_dirs:
             attempt = self._attempts.setdefault(attempt_dir, _Attempt())
             if attempt.key is None and not self._sender.waits(attempt_dir):
                 attempt.key = await self._key_of(attempt_dir)
-                if attempt.key is None:
+                if attempt.key is None and attempt_dir in open_:
                     self._sender.collect(attempt_dir)
 
     async def _key_of(self, attempt_dir: Path) -> Key | None:
@@ -233,7 +213,7 @@ class SlurmManager:
         if not seen.there:
             attempt = self._attempts.pop(attempt_dir, None)
             self._sender.forget(attempt_dir)
-            self._cancel_in_slurm(attempt.key if attempt else None)
+            self._unwanted.add(attempt.key if attempt else None)
             return Status("lost", "its folder was deleted")
         if seen.ended is not None:
             self._has_ended(attempt_dir)
@@ -311,15 +291,15 @@ class SlurmManager:
         now = self._clock()
         attempt.stop_since = attempt.stop_since or now
         if now - attempt.stop_since >= self._patience.stop:
-            self._cancel_in_slurm(attempt.key)
+            self._unwanted.add(attempt.key)
 
     # How an attempt ends that does not say so itself
 
     async def _end(self, path: Path, found: Verdict) -> Status:
         seen = await asyncio.to_thread(look, path)
         if seen.ended is None and found.kind == "lost" and seen.stop is None:
-            self._cancel_in_slurm(self._attempts[path].key)
-            await asyncio.to_thread(self._give_up, path, found.reason)
+            self._unwanted.add(self._attempts[path].key)
+            await asyncio.to_thread(give_up, path, found.reason)
             self._has_ended(path)
             return Status("lost", found.reason)
         if seen.ended is None and seen.stop is not None:
@@ -330,12 +310,6 @@ class SlurmManager:
             reason = seen.ended
         self._has_ended(path)
         return Status("ended", reason)
-
-    def _give_up(self, attempt_dir: Path, reason: str) -> None:
-        """Nobody shall begin with an attempt, and who has and is cut off ends when he can."""
-        claim.make(attempt_dir, "revoked")
-        (attempt_dir / claim.STOP_FILE).write_text(reason)
-        note(attempt_dir, reason)
 
     async def _refuse(self, attempt_dirs: Sequence[Path], why: str) -> None:
         """End attempts that Slurm does not take."""
@@ -358,26 +332,3 @@ class SlurmManager:
             if sent.batch.id not in wanted and sent.sent_at is not None and not sent.busy:
                 self._sender.drop(sent)
                 await asyncio.to_thread(sent.batch.remove, self._jobs)
-
-    # Cancelling in Slurm
-
-    def _cancel_in_slurm(self, key: Key | None) -> None:
-        """Have a job cancelled as soon as Slurm hears; that it goes on harms nobody."""
-        if key is None:
-            return
-        self._unwanted.keys.add(key)
-        if self._unwanted.task is None or self._unwanted.task.done():
-            self._unwanted.task = asyncio.create_task(self._cancel_unwanted())
-
-    async def _cancel_unwanted(self) -> None:
-        """Find the jobs by their comments, as numbers are given out again, and cancel them."""
-        while self._unwanted.keys:
-            keys = set(self._unwanted.keys)
-            try:
-                jobs = await self._scheduler.jobs()
-                found = [job for job in jobs if (job.batch, job.index) in keys and is_active(job)]
-                await self._scheduler.cancel([(job.array, job.index) for job in found])
-            except SlurmError:
-                await asyncio.sleep(self._patience.retry)
-                continue
-            self._unwanted.keys -= keys

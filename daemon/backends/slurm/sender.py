@@ -6,7 +6,6 @@ waits in this way, what comes then is collected for the next.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,10 +25,6 @@ from daemon.backends.slurm.scheduler import (
 
 QUIET_SECONDS, LONGEST_SECONDS = 0.15, 1.0
 """How long to wait for more: since the last attempt came, and since the first one did."""
-RETRY_SECONDS = 5.0
-"""How long to wait when Slurm does not answer."""
-SETTLE_SECONDS = 10.0
-"""How long a submission without an answer may take to show in Slurm's list."""
 
 
 @dataclass
@@ -65,9 +60,9 @@ class Sender:
         refuse: Callable[[Sequence[Path], str], Awaitable[None]],
         limit: Callable[[], int],
         log: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
-        retry_seconds: float = RETRY_SECONDS,
-        settle_seconds: float = SETTLE_SECONDS,
+        clock: Callable[[], float],
+        retry_seconds: float,
+        settle_seconds: float,
     ) -> None:
         self._jobs = jobs
         self._scheduler = scheduler

@@ -32,6 +32,8 @@ _WAITING = frozenset(
 _RUNNING = frozenset(
     {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "STAGE_OUT", "SIGNALING"}
 )
+_NO_OUTPUT = 53
+"""The signal that Slurm names for a job whose output it could not open."""
 _LOST = {
     "NODE_FAIL": "its node failed (NODE_FAIL)",
     "BOOT_FAIL": "its node could not be started (BOOT_FAIL)",
@@ -97,6 +99,9 @@ def _failed(job: SlurmJob) -> Verdict:
     if code == CLAIMED:
         return Verdict("lost", "Slurm had started it before, on a node that is gone (requeued)")
     number = job.signal or (code - 128 if code is not None and 128 < code < 160 else 0)
+    if number == _NO_OUTPUT:
+        words = "Slurm could not start it on its node, or open its output there"
+        return Verdict("failed", f"{words} (signal {number}, {job.state})", "signal")
     if number:
         names = {known.value: known.name for known in signal.Signals}
         how = f"killed by signal {names.get(number, number)}"
