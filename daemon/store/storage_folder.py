@@ -7,6 +7,7 @@ no place in them, are JSON files beside them.
 import json
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ctxlib.recorder import save_result
 from ctxlib.runfile import RunFile
 from ctxlib.summary import Summary
 from ctxlib.table_file import TableFile
+from daemon.settings import Settings
 from daemon.store.formats import sync
 from daemon.store.rows import COMMENT, CellValue, Run
 from daemon.store.storage import (
@@ -71,12 +73,15 @@ class FolderStorage(StorageBackend):
         path = folder / "runs.sqlite"
         if proposal is None and not path.exists():
             raise StorageNotFoundError(f"no database in {folder}: give `proposal` to make one")
+        made = {each: mode for each, mode in ((folder, 0o777), (path, 0o666)) if not each.exists()}
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = FolderWriter(folder, wait)
         self._table = RunsTable(path, proposal, clock=clock)
         try:
             if proposal is not None:
                 self._writer.write(self._table.open)
+            for each, mode in made.items():
+                each.chmod(mode & ~Settings().umask)
             self._file = TableFile(path)
         except BaseException:
             self.close()
@@ -127,7 +132,7 @@ class FolderStorage(StorageBackend):
 
         async def save() -> None:
             shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-            work.mkdir()
+            self._make_shared(work)
             try:
                 self._combine(run, [published()], None)
             finally:
@@ -184,7 +189,7 @@ class FolderStorage(StorageBackend):
         path = self._report_path(run)
 
         async def save() -> None:
-            path.parent.mkdir(exist_ok=True)
+            self._make_shared(path.parent)
             remove_leftovers(path)
             temporary = temporary_name(path)
             try:
@@ -268,7 +273,14 @@ class FolderStorage(StorageBackend):
     def _combine(self, run: Run, results: list[files.Result], start_time: float | None) -> None:
         path = self._run_path(run)
         if results or start_time is not None or not path.exists():
+            self._make_shared(path.parent)
             files.combine(path, results, start_time=start_time)
+
+    def _make_shared(self, folder: Path) -> None:
+        """Make a folder for all who may use the database, whatever this program's umask is."""
+        if not folder.exists():
+            folder.mkdir()
+            folder.chmod(stat.S_IMODE(self.folder.stat().st_mode))
 
     def _run_path(self, run: Run) -> Path:
         return self.folder / "extracted_data" / f"p{run[0]}_r{run[1]}.h5"

@@ -1,11 +1,14 @@
 """One contract over every StorageBackend, and what the one over a folder promises beyond it."""
 
 import itertools
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -411,3 +414,18 @@ def test_killed_at_any_step_of_saving_it_keeps_what_was_saved_before(folder):
         (1.0, 7.0, "new"),
     }
     assert number > 40
+
+
+def test_a_folder_is_for_its_group_whatever_the_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with FolderStorage(tmp_path / "db", proposal=1234) as storage:
+            storage.save_run_metadata(RUN, RunMetadata(start_time=1.0))
+            storage.save_report(RUN, {})
+    finally:
+        os.umask(before)
+    modes = {
+        name: stat.S_IMODE((tmp_path / "db" / name).stat().st_mode) & 0o777
+        for name in ("", "runs.sqlite", "extracted_data", "reports")
+    }
+    assert modes == {"": 0o770, "runs.sqlite": 0o660, "extracted_data": 0o770, "reports": 0o770}
