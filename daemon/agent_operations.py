@@ -41,6 +41,7 @@ class AgentOperations:
             "agent-next": self.next,
             "agent-report": self.report,
             "agent-heartbeat": self.heartbeat,
+            "agent-prefer": self.prefer,
             "agents": self.agents,
             "job-state": self.state,
         }
@@ -101,6 +102,22 @@ class AgentOperations:
         """`agent` is there; `info` is what it says of itself."""
         await asyncio.to_thread(self._service.agents.heard, agent, info or {})
         return {"ok": True}
+
+    async def prefer(self, job: str, agent: str | None, require: bool = False) -> dict[str, Any]:
+        """Which agent the next attempts of a job are for, whatever its configuration says."""
+        found = await self._job(job)
+        if require and agent is None:
+            raise ServiceError("require_host needs preferred_host: which agent it is")
+        hosts = await asyncio.to_thread(self._service.agents.hosts)
+        if agent is not None and agent not in hosts:
+            known = ", ".join(hosts) or "none so far"
+            raise ServiceError(f"no agent {agent!r} was heard of; there are: {known}")
+        folder = self._attempt(found).parent
+        if not folder.is_dir():
+            raise ServiceError(f"the folder of job {job} is gone", "conflict")
+        wish = {"preferred_host": agent, "require_host": require}
+        await asyncio.to_thread(agent_ticket.write_json, folder / agent_ticket.WISH, wish)
+        return {}
 
     async def agents(self) -> dict[str, Any]:
         """The agents that were heard of, and the attempts that wait for one."""

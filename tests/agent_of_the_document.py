@@ -23,7 +23,7 @@ def stop_is_requested(job_id: str) -> bool:
         status = json.loads((SHARED / "jobs" / job_id / "status.json").read_text())
     else:
         status = http.get(f"/status/{job_id}").raise_for_status().json()
-    return status["status"] == "stop_requested"
+    return bool(status["status"] == "stop_requested")
 
 
 def work(job: dict) -> None:

@@ -6,7 +6,6 @@ only the process that holds the folder changes it.
 """
 
 import json
-import shlex
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import claim
-from ctxlib.job_folder import REQUEST
 from daemon.backends import agent_ticket
+from daemon.backends.agent_payload import log_file, payload
 from daemon.backends.agent_ticket import ENDED, STAGES, Stage, Ticket, end_of, say, stage_of
-from daemon.backends.configurations.secrets import Secret, SecretError
+from daemon.backends.configurations.secrets import SecretError
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings
 
@@ -138,9 +137,9 @@ class AgentPool:
                     if mine and not begun and ticket.job not in has:
                         return self._payload(waiting)
             for waiting in self._in_order(entries, agent, first):
-                payload = self._give(waiting, agent)
-                if payload is not None:
-                    return payload
+                given = self._give(waiting, agent)
+                if given is not None:
+                    return given
         return None
 
     def _in_order(self, entries: list[Waiting], agent: str, first: Sequence[str]) -> list[Waiting]:
@@ -171,7 +170,7 @@ class AgentPool:
         if claim.exists(attempt_dir):
             return None  # an operator has just taken it back
         try:
-            payload = self._payload(waiting)
+            given = self._payload(waiting)
         except (OSError, ValueError, SecretError) as error:
             claim.make(attempt_dir, "revoked")
             said = f"it cannot be given to an agent: {error}"
@@ -181,44 +180,15 @@ class AgentPool:
         if ticket.journaled and claim.make(attempt_dir, CLAIM_MODE) is None:
             return None
         agent_ticket.write(attempt_dir, ticket, stage=Stage.GIVEN, agent=agent)
-        return payload
+        return given
 
     def _payload(self, waiting: Waiting) -> dict[str, Any]:
-        """What an agent has to know; raises SecretError, OSError, ValueError."""
-        ticket, attempt_dir = waiting.ticket, waiting.attempt_dir
-        request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
-        arguments = self._arguments(ticket, attempt_dir)
-        own = {} if ticket.journaled else {"PYTHONPATH": str(self._library)}
-        secret = {name: Secret(place).read() for name, place in ticket.secrets.items()}
-        folders = [(str(self._folder), "rw")]
-        if request.get("proposal_path"):
-            folders.append((request["proposal_path"], "ro"))
-        return {
-            "job_id": ticket.job,
-            "job_name": ticket.name,
-            "config_path": f"jobs/{ticket.job}/{REQUEST}",
-            "preferred_host": ticket.preferred_host,
-            "image": ticket.image,
-            "container_name": ticket.container_name,
-            "command": shlex.join(arguments),
-            "volumes": [
-                {"host": folder, "container": folder, "mode": mode} for folder, mode in folders
-            ],
-            "env": {**own, **ticket.env_vars, **secret},
-            "attempt": ticket.attempt,
-            "arguments": arguments,
-            "attempt_dir": str(attempt_dir),
-            "working_dir": ticket.working_dir or str(attempt_dir.parent),
-            "log": str(log_file(attempt_dir.parent)),
-            "timeout": ticket.timeout,
-        }
-
-    def _arguments(self, ticket: Ticket, attempt_dir: Path) -> list[str]:
-        if ticket.command is not None:
-            shell = ["/bin/sh", "-c", ticket.command]
-            return shell if ticket.shell else shlex.split(ticket.command)
-        alone = ("-m", "ctxlib.alone", str(attempt_dir))
-        return ["python3", *alone] if ticket.image else self._interpreter().command(*alone)
+        return payload(
+            *(waiting.ticket, waiting.attempt_dir),
+            folder=self._folder,
+            library=self._library,
+            interpreter=self._interpreter(),
+        )
 
     # Reports
 
@@ -335,11 +305,6 @@ def host(folder: Path, agent: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def log_file(job_dir: Path) -> Path:
-    """Where an agent writes what its job says."""
-    return job_dir / "logs" / f"{job_dir.name}.log"
 
 
 def _host_file(folder: Path, agent: str) -> Path:

@@ -17,6 +17,8 @@ from ctxlib.journal import Entry, JournalReader, JournalWriter, file_name
 
 FILE = "agent.json"
 STATUS = "status.json"
+WISH = "agent-wish.json"
+"""In a job's folder: which agent an operator wants for it."""
 
 
 class Stage(StrEnum):
@@ -134,6 +136,15 @@ def end_of(attempt_dir: Path) -> Entry | None:
 def stage_of(ended: Entry) -> Stage:
     """The stage of an attempt whose journal has this end."""
     return STAGES.get(ended.fields["status"], Stage.FAILED)
+
+
+def wish(job_dir: Path) -> dict[str, Any]:
+    """`preferred_host` and `require_host` as an operator wants them for a job; empty for none."""
+    try:
+        found = json.loads((job_dir / WISH).read_bytes())
+        return {name: found[name] for name in ("preferred_host", "require_host")}
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, synced: bool = False) -> None:

@@ -63,14 +63,14 @@ class AgentManager:
         request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
         config = self._config
         command = request.get("command")
+        hosts = {"preferred_host": config.preferred_host, "require_host": config.require_host}
         ticket = Ticket(
+            **{**hosts, **agent_ticket.wish(attempt_dir.parent)},
             job=attempt_dir.parent.name,
             attempt=int(attempt_dir.name),
             name=f"r{request['run']}-p{request['proposal']}-damnit",
             queued=time.time(),
             journaled=command is not None,
-            preferred_host=config.preferred_host,
-            require_host=config.require_host,
             image=config.image,
             command=command,
             shell=config.shell,

@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from daemon.cli.folder import connect, database_folder, in_option
-from daemon.cli.job_part import CUT, JobPart
+from daemon.job_part import CUT, JobPart
 
 LOOK_SECONDS = 0.3
 """How often to look for new lines."""

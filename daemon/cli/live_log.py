@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from daemon.cli.job_part import CUT
 from daemon.cli.progress import Job, Waits, job_line
+from daemon.job_part import CUT
 from daemon.jobs.folder import process_log
 
 LOOK_SECONDS = 0.1

@@ -6,7 +6,7 @@ import pytest
 
 from ctxlib.log_limit import LogLimit
 from daemon.cli import jobs_log, live_log
-from daemon.cli.job_part import CUT
+from daemon.job_part import CUT
 
 JOB = "20261121-014455-3f9a2c"
 HEADER = f"# 01:44:55.0 2026-11-21 job {JOB}, attempt 1: it begins\n".encode()

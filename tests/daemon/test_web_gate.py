@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from web_fake import FakeLink
 
 from daemon.control import GoneError, ServiceError
 from daemon.web.access import Access
@@ -15,27 +15,6 @@ from daemon.web.tokens import Tokens
 
 OWN = "printed-token"
 EVENT = {"run": 1, "data": "raw"}
-
-
-class FakeLink:
-    """Answers with what a test put there, and remembers what was asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.answer: Any = {}
-
-    async def call(self, op: str, **arguments: Any) -> Any:
-        self.asked.append((op, arguments))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def is_up(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture

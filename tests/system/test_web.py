@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from beamtime import Beamtime
@@ -85,3 +86,91 @@ def test_runs_jobs_and_events_through_restarts_of_the_daemon(beamtime: Beamtime)
             assert wall.get("/api/daemon").status_code == 401
         assert web.end() == 0
     assert not (folder / "web.json").exists()
+
+
+SLOW = """
+import os, time
+from damnit_ctx import Variable
+@Variable
+def early(run):
+    print("at work")
+    return 1
+@Variable
+def late(run):
+    while not os.path.exists(os.path.dirname(__file__) + "/go"):
+        time.sleep(0.02)
+    return 2
+"""
+
+
+def test_what_operators_do_and_what_jobs_leave(beamtime: Beamtime) -> None:
+    beamtime.write_context(SLOW)
+    beamtime.run("db-config", "local_jobs", 1)
+    for run in (1, 2, 3):
+        beamtime.arrive(run)
+    beamtime.listen()
+    with web_server(beamtime.folder) as web, web.client() as http:
+
+        def status(job: str) -> str:
+            return str(http.get(f"/api/status/{job}").json()["status"])
+
+        def act(job: str, what: str, **body: object) -> tuple[int, str]:
+            answer = http.post(f"/api/ops/jobs/{job}/{what}", json=body)
+            said = answer.json()
+            return answer.status_code, said.get("status") or said["code"]
+
+        for run in (1, 2, 3):  # one after the other, so that they are queued in this order
+            http.post("/api/events", json={"run": run, "data": "raw"})
+            wait_until(lambda n=run: len(http.get("/api/jobs").json()) == n)  # type: ignore[misc]
+        third, second, first = (job["job_id"] for job in http.get("/api/jobs").json())
+        running = next(j for j in (first, second, third) if status(j) != "queued")
+        waiting, other = (j for j in (first, second, third) if j != running)
+
+        wait_until(lambda: http.get(f"/api/progress/{running}").json().get("variable") == "late")
+        assert http.get(f"/api/result/{running}").json()["status"] == "pending"
+        assert http.get(f"/api/progress/{waiting}").json() == {"progress": "No updates yet."}
+        assert http.get(f"/api/logs/{waiting}").json()["code"] == "no_log"
+        assert "at work" in http.get(f"/api/file-logs/{running}").text
+        assert http.get(f"/api/job-info/{running}").json()["experiment_name"] == "p1234"
+
+        assert act(running, "requeue") == (409, "conflict")
+        assert act(running, "requeue", force=True) == (409, "conflict")  # it would run twice
+        assert act(running, "cancel") == (409, "conflict")
+        assert act(waiting, "fail") == (409, "conflict")
+        assert act(waiting, "fail", force=True) == (200, "failed")
+        assert act(waiting, "fail") == (200, "failed")
+        assert act(waiting, "cancel") == (409, "conflict")
+        assert act(other, "cancel", reason="not needed") == (200, "canceled")
+        assert act("nobody", "fail") == (404, "unknown_job")
+        assert act(running[:-1], "stop") == (404, "unknown_job")
+        assert act(running, "fail", reason="") == (422, "wrong_form")
+
+        assert http.get(f"/api/stop/{running}").status_code == 405
+        assert (
+            http.post(f"/api/stop/{other}").json()["message"] == "Job already finished (canceled)"
+        )
+        assert "Stop requested" in http.post(f"/api/stop/{running}").json()["message"]
+        wait_until(lambda: status(running) == "stopped")
+        ended = wait_until(lambda: _settled(http.get(f"/api/jobs/{running}").json()))
+        assert (ended["history"][-2]["by"], ended["history"][-2]["who"]) == ("web@127.0.0.1", "ops")
+        left = {said["variable"]: said["status"] for said in ended["results"]}
+        assert left["early"] == "finished"
+        (beamtime.folder / "go").touch()
+        assert act(running, "requeue", preferred_host="nobody") == (400, "refused")
+        assert act(running, "requeue", reason="again") == (200, "queued")
+        wait_until(lambda: status(running) == "finished")
+        wait_until(lambda: _settled(http.get(f"/api/jobs/{running}").json()))
+        assert http.get(f"/api/result/{running}").json()["variables"][1]["variable"] == "late"
+        assert act(running, "requeue") == (409, "conflict")
+        assert act(running, "requeue", force=True) == (200, "queued")
+
+        (beamtime.folder / "jobs" / "20200101-000000-abcdef").mkdir()
+        dry = http.post("/api/ops/queue/cleanup", json={"dry_run": True}).json()
+        assert (beamtime.folder / "jobs" / "20200101-000000-abcdef").is_dir()
+        done = http.post("/api/ops/queue/cleanup").json()
+        assert dry["removed"] == done["removed"]
+        assert done["count"] == len(done["removed"])
+
+
+def _settled(job: dict[str, Any]) -> dict[str, Any] | None:
+    return job if job["settled"] else None

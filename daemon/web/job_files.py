@@ -1,0 +1,122 @@
+"""`/api/logs`, `/api/progress`, `/api/result`, `/api/job-info`: what a job has left, and says."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from daemon.job_part import JobPart
+from daemon.jobs.states import TERMINAL
+from daemon.web.access import Viewer
+from daemon.web.errors import Refusal
+from daemon.web.jobs import JobId
+
+ROUTER = APIRouter(tags=["jobs"])
+LARGEST = 16 << 20
+"""Bytes of a file of results at most."""
+CHUNK = 1 << 16
+
+
+@ROUTER.get("/job-info/{job_id}")
+async def job_info(request: Request, caller: Viewer, job_id: JobId) -> dict[str, Any]:  # noqa: ARG001
+    """A job in a few words: what it is for, and who has it."""
+    job = await _job(request, job_id)
+    state = await request.app.state.link.call("job-state", job=job_id)
+    experiment, run = f"p{job['proposal']}", f"r{job['run']}"
+    return {
+        "job_id": job_id,
+        "job_name": f"{run}-{experiment}-damnit",
+        "config_path": f"jobs/{job_id}/job.json",
+        "target_host": state["worker_id"],
+        "container_id": state.get("container_id"),
+        "container_name": state.get("container_name"),
+        "experiment_name": experiment,
+        "run_name": run,
+        "backend": job["backend"],
+        "status": state["status"],
+    }
+
+
+@ROUTER.get("/progress/{job_id}")
+async def progress(request: Request, caller: Viewer, job_id: JobId) -> dict[str, Any]:  # noqa: ARG001
+    """How far a job is: what it has written itself, or which of its variables it is at."""
+    job = await _job(request, job_id)
+    own = _own_json(_folder(request, job_id) / "progress" / "progress.json")
+    return own or job["running"] or {"progress": "No updates yet."}
+
+
+@ROUTER.get("/result/{job_id}")
+async def result(request: Request, caller: Viewer, job_id: JobId) -> dict[str, Any]:  # noqa: ARG001
+    """What came of a job: what it has written itself, or how each of its variables ended."""
+    job = await _job(request, job_id)
+    own = _own_json(_folder(request, job_id) / "results" / "result.json")
+    if own is not None:
+        return own
+    if job["state"] not in TERMINAL:
+        return {"status": "pending", "message": "Result not ready yet."}
+    return {"status": job["state"], "reason": job["reason"], "variables": job["results"]}
+
+
+@ROUTER.get("/logs/{job_id}", response_class=StreamingResponse)
+@ROUTER.get("/file-logs/{job_id}", response_class=StreamingResponse)
+async def logs(request: Request, caller: Viewer, job_id: JobId) -> StreamingResponse:  # noqa: ARG001
+    """What a job has printed."""
+    job = await _job(request, job_id)
+    own = _open(_folder(request, job_id) / "logs" / f"{job_id}.log")
+    of_run = _open(Path(job["log"]))
+    if own is None and of_run is None:
+        raise Refusal(404, "no_log", "Logs not available for this job")
+    return StreamingResponse(_lines(own, of_run, job), media_type="text/plain; charset=utf-8")
+
+
+async def _job(request: Request, job_id: str) -> dict[str, Any]:
+    """All that is known of the job with this very id."""
+    link = request.app.state.link
+    await link.call("job-state", job=job_id)
+    found: dict[str, Any] = await link.call("job", job=job_id)
+    return found
+
+
+def _folder(request: Request, job_id: str) -> Path:
+    folder: Path = request.app.state.link.folder
+    return folder / "jobs" / job_id
+
+
+def _open(path: Path) -> IO[bytes] | None:
+    """The file at `path`; None when it is not there, or a link, which may lead anywhere."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    return os.fdopen(fd, "rb")
+
+
+def _own_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object that a job has written; None for what is none."""
+    file = _open(path)
+    if file is None:
+        return None
+    with file:
+        try:
+            found = json.loads(file.read(LARGEST), parse_constant=str)
+        except (OSError, ValueError, RecursionError):
+            return None
+    return found if isinstance(found, dict) else None
+
+
+def _lines(own: IO[bytes] | None, of_run: IO[bytes] | None, job: dict[str, Any]) -> Iterator[bytes]:
+    """What the job's own log has, and then what the log of its run has of it."""
+    if own is not None:
+        with own:
+            while chunk := own.read(CHUNK):
+                yield chunk
+    if of_run is not None:
+        part = JobPart(job["id"])
+        with of_run:
+            for line in of_run:
+                if part.has(line, job["attempts"]):
+                    yield line
