@@ -188,7 +188,8 @@ class AttemptSupervisor:
         return min(pause, _SELDOM)
 
     def _too_much_memory(self, runner: WatchedRunner) -> Ending:
-        limit = limits.words_for_bytes(self._limit(runner) or 0)
+        known = [limit for limit in (self._limit(runner), self._memory.bound) if limit is not None]
+        limit = limits.words_for_bytes(min(known))
         return Ending("memory", f"killed: used more than {limit}")
 
     def _limit(self, runner: WatchedRunner) -> int | None:

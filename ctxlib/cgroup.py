@@ -17,6 +17,8 @@ from pathlib import Path
 from ctxlib import processes
 
 _PREFIX = "runtable-"
+# What version 1 says for no limit, but for a page or so.
+_ENDLESS = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,19 @@ class MemoryGroup:
         names = {1: ("total_rss", "total_shmem"), 2: ("anon", "shmem")}[self.version]
         return sum(self._numbers("memory.stat").get(name, 0) for name in names)
 
+    def bound(self) -> int | None:
+        """Bytes that its processes may use; None for as much as there is.
+
+        In version 1 that is what the groups around it may, if that is less.
+        """
+        if self.version == 1:
+            around = self._numbers("memory.stat").get("hierarchical_memory_limit")
+            if around is not None:
+                return None if around >= _ENDLESS else around
+        name = {1: "memory.limit_in_bytes", 2: "memory.max"}[self.version]
+        text = (self.path / name).read_text().strip()
+        return None if text == "max" or int(text) >= _ENDLESS else int(text)
+
     def kills(self) -> int:
         """How many of its processes the kernel has killed because the group was full.
 
@@ -78,7 +93,8 @@ class MemoryGroup:
         if self.version == 1:
             # How often it was full is not counted by all kernels (memory.failcnt).
             most = int((self.path / "memory.max_usage_in_bytes").read_text())
-            full = most > 0.9 * int((self.path / "memory.limit_in_bytes").read_text())
+            bound = self.bound()
+            full = bound is not None and most > 0.9 * bound
             return self._numbers("memory.oom_control").get("oom_kill", 0) if full else 0
         events = self._numbers("memory.events")
         return events.get("oom_kill", 0) if events.get("oom", 0) else 0
@@ -135,28 +151,34 @@ def _name(attempt_dir: Path, watcher: int) -> str:
     return f"{_PREFIX}{watcher}-{attempt_dir.parent.name[:80]}-{attempt_dir.name}-{where}"
 
 
-def _place(root: Path) -> MemoryGroup | None:
-    """The group in which groups for attempts can be made."""
+def own(root: Path = Path("/")) -> MemoryGroup | None:
+    """The group that this process is in, which may be a container's or a Slurm job's."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
         mounts = (root / "proc/self/mountinfo").read_text().splitlines()
     except OSError:
         return None
     for line in lines:
-        _, controllers, own = line.split(":", 2)
+        _, controllers, name = line.split(":", 2)
         if "memory" in controllers.split(","):
-            return _find(root, mounts, "cgroup", "memory", own)
+            return _find(root, mounts, "cgroup", "memory", name)
     for line in lines:
         if line.startswith("0::"):
-            return _delegated(_find(root, mounts, "cgroup2", "", line[3:]))
+            return _find(root, mounts, "cgroup2", "", line[3:])
     return None
 
 
-def _find(root: Path, mounts: list[str], kind: str, option: str, own: str) -> MemoryGroup | None:
-    """The folder of group `own` in the hierarchy of this kind, as far as it is mounted here."""
+def _place(root: Path) -> MemoryGroup | None:
+    """The group in which groups for attempts can be made."""
+    mine = own(root)
+    return _delegated(mine) if mine is not None and mine.version == 2 else mine
+
+
+def _find(root: Path, mounts: list[str], kind: str, option: str, name: str) -> MemoryGroup | None:
+    """The folder of group `name` in the hierarchy of this kind, as far as it is mounted here."""
     for mounted, point in _mounted(mounts, kind, option):
         with contextlib.suppress(ValueError):
-            path = root / point.lstrip("/") / Path(own).relative_to(mounted)
+            path = root / point.lstrip("/") / Path(name).relative_to(mounted)
             return MemoryGroup(path, 1 if kind == "cgroup" else 2)
     return None
 
@@ -168,14 +190,12 @@ def _mounted(mounts: list[str], kind: str, option: str) -> Iterator[tuple[str, s
             yield before[3], before[4]
 
 
-def _delegated(own: MemoryGroup | None) -> MemoryGroup | None:
+def _delegated(mine: MemoryGroup) -> MemoryGroup | None:
     """The nearest group in which memory is counted for each group below, if it may be used.
 
     In version 2 that is seldom one with processes in it, but often the one above.
     """
-    if own is None:
-        return None
-    for path in (own.path, own.path.parent):
+    for path in (mine.path, mine.path.parent):
         with contextlib.suppress(OSError):
             if "memory" in (path / "cgroup.subtree_control").read_text().split():
                 return MemoryGroup(path, 2)

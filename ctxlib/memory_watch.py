@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctxlib import limits, processes
+from ctxlib import cgroup, limits, processes
 from ctxlib.cgroup import MemoryGroup
 
 _SPARE = 64 << 20
@@ -37,6 +37,17 @@ class MemoryWatch:
         # Above the limit, as whoever looks in time can say better what was too much.
         bound = None if self.limit is None else self.limit + max(self.limit // 8, _SPARE)
         self._group = MemoryGroup.make(self.attempt_dir, bound)
+        self.bound: int | None = None
+        """Bytes that the container, or whatever this runs in, may use; None for no limit."""
+        self._around: MemoryGroup | None = None
+        self._look_around(self._group or cgroup.own())
+
+    def _look_around(self, group: MemoryGroup | None) -> None:
+        """The group that all this is in may be bounded by others, who kill without a word."""
+        with contextlib.suppress(OSError):
+            if group is not None and (bound := group.bound()) is not None:
+                self._kills = group.kills()
+                self._around, self.bound = group, bound
 
     @property
     def place(self) -> str | None:
@@ -54,11 +65,12 @@ class MemoryWatch:
 
     def killed(self) -> bool:
         """Tell whether the kernel has killed for want of memory since this was last asked."""
-        if self._group is None:
+        group = self._group or self._around
+        if group is None:
             return False
         before = self._kills
         with contextlib.suppress(OSError):
-            self._kills = self._group.kills()
+            self._kills = group.kills()
         return self._kills > before
 
     def used(self, runner: int) -> int:

@@ -126,6 +126,21 @@ def two(tmp_path):
     return tmp_path
 
 
+def test_the_group_that_one_is_in_says_its_bound(two):
+    around = cgroup.own(two)
+    assert around.path == two / SCOPE / "term.scope"
+    for text, bound in (("max\n", None), (f"{100 * MB}\n", 100 * MB)):
+        (around.path / "memory.max").write_text(text)
+        assert around.bound() == bound
+
+
+def test_version_1_says_its_bound(group):
+    assert group.bound() == 100 * MB
+    unbounded = MemoryGroup.make(ATTEMPT, None)
+    assert unbounded.bound() is None
+    unbounded.remove()
+
+
 def test_version_2_makes_groups_beside_its_own(two):
     made = MemoryGroup.make(ATTEMPT, 100 * MB, two)
     assert made == cgroup.of_attempt(ATTEMPT, os.getpid(), two)
