@@ -93,8 +93,9 @@ class MemoryGroup:
         if self.version == 1:
             # How often it was full is not counted by all kernels (memory.failcnt).
             most = int((self.path / "memory.max_usage_in_bytes").read_text())
-            bound = self.bound()
-            full = bound is not None and most > 0.9 * bound
+            limit, bound = int((self.path / "memory.limit_in_bytes").read_text()), self.bound()
+            # Others may have filled the one around it.
+            full = most > 0.9 * limit or (bound is not None and bound < limit)
             return self._numbers("memory.oom_control").get("oom_kill", 0) if full else 0
         events = self._numbers("memory.events")
         return events.get("oom_kill", 0) if events.get("oom", 0) else 0

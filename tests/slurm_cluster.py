@@ -29,7 +29,7 @@ _CONFIGURATION = """\
 ClusterName=lab
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
-SlurmUser={user}
+SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={prefix}/run/munge.socket
@@ -43,10 +43,9 @@ SlurmdPidFile={prefix}/run/slurmd.%n.pid
 SlurmctldLogFile={prefix}/log/slurmctld.log
 SlurmdLogFile={prefix}/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={tasks}
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
-JobAcctGatherParams=OverMemoryKill
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
@@ -82,8 +81,20 @@ PartitionName=closed Nodes=n1 \
 """
 
 
+_CGROUP = """\
+CgroupPlugin=cgroup/v1
+CgroupAutomount=no
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=no
+"""
+_MEMORY = Path("/sys/fs/cgroup/memory")
+
+
 class SlurmCluster:
-    """One private cluster; `start` it, and `stop` it in the end."""
+    """One private cluster; `start` it, and `stop` it in the end.
+
+    `limits_memory` tells whether jobs are held to their memory, as this machine lets us do so.
+    """
 
     def __init__(self, prefix: Path) -> None:
         """Make the configuration under `prefix`, which must be short: it holds sockets."""
@@ -92,6 +103,7 @@ class SlurmCluster:
             (prefix / name).mkdir(parents=True)
         self.configuration = prefix / "etc" / "slurm.conf"
         self.environment = {**_plain_environment(), "SLURM_CONF": str(self.configuration)}
+        self.limits_memory = os.access(_MEMORY / "cgroup.procs", os.W_OK)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._secret("munge.key", 1024, 0o400)
         self._secret("jwt_hs256.key", 32, 0o600)
@@ -105,13 +117,15 @@ class SlurmCluster:
     def _configure(self) -> None:
         host = socket.gethostname().partition(".")[0]
         self.port, *ports = _free_ports(1 + len(_NODES))
-        text = _CONFIGURATION.format(host=host, port=self.port, user="root", prefix=self.prefix)
+        tasks = "task/cgroup" if self.limits_memory else "task/none"
+        text = _CONFIGURATION.format(host=host, port=self.port, tasks=tasks, prefix=self.prefix)
         for name, port in zip(_NODES, ports, strict=True):
             text += (
                 f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=16 "
                 "RealMemory=8000 State=UNKNOWN\n"
             )
         self.configuration.write_text(text)
+        (self.prefix / "etc" / "cgroup.conf").write_text(_CGROUP)
 
     def start(self) -> None:
         """Start everything and wait until jobs can be run."""
@@ -140,6 +154,12 @@ class SlurmCluster:
     def start_controller(self, *options: str) -> None:
         """Start slurmctld; one that was killed goes on from its state."""
         self._spawn("slurmctld", "slurmctld", "-D", *options)
+
+    def greet_controller(self) -> None:
+        """Have the nodes make themselves known to a new controller, which asks only later."""
+        wait_until(lambda: self.run("sinfo", check=False))
+        for node in _NODES:
+            self._processes[node].send_signal(signal.SIGHUP)
 
     def kill_controller(self) -> None:
         """Kill slurmctld at once."""
@@ -174,6 +194,12 @@ class SlurmCluster:
                 wait_until(lambda: not self.run("squeue", "--noheader", check=False), timeout=15)
         for name in [*_NODES, "slurmctld", "munged"]:
             self._kill(name, signal.SIGTERM)
+
+        for node in _NODES:
+            # What another cluster of ours is at stays.
+            for path in sorted((_MEMORY / f"slurm_{node}").glob("**/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
     def _spawn(self, name: str, program: str, *arguments: str) -> None:
         path = shutil.which(program, path=_SEARCH)

@@ -183,6 +183,33 @@ async def test_how_slurm_ends_a_job_is_said_in_words(slurm_cluster, tmp_path):
         }
 
 
+async def test_a_job_uses_more_memory_than_it_may(slurm_cluster, tmp_path):
+    greedy = (
+        HEAD
+        + """
+@Variable
+def first(run):
+    return 1
+
+@Variable
+def greedy(run, x: "var#first"):
+    return len(bytearray(600 << 20))
+
+@Variable
+def other(run, x: "var#first"):
+    return 2
+"""
+    )
+    (attempt,) = make_jobs(tmp_path, 1, greedy, memory=None)
+    async with slurm_bench(tmp_path, slurm_cluster, memory="200M") as bench:
+        (handle,) = await bench.submit([attempt])
+        await bench.end([handle])
+    assert values(attempt)["other"] == 2
+    if slurm_cluster.limits_memory:
+        assert values(attempt) == {"first": 1, "other": 2}
+        assert errors(attempt) == {"greedy": "memory: killed: used more than 200 MB"}
+
+
 async def test_what_has_lost_its_place_can_be_tried_again(slurm_cluster, tmp_path):
     run = slurm_cluster.run
     (on_n2,) = make_jobs(tmp_path / "a", 1, SLOW)
@@ -406,6 +433,7 @@ async def test_the_controller_is_away(tmp_path, own_cluster):
         # What ends meanwhile is known from its journal.
         assert (await bench.end(handles))["j1/1"].reason == ""
         cluster.start_controller()
+        await asyncio.to_thread(cluster.greet_controller)
         assert (await other.end(waiting))["j1/1"].reason == ""
     assert values(first) == {"busy": 1}
     assert values(second)["number"] == 3
@@ -428,7 +456,7 @@ async def test_a_job_that_slurm_has_forgotten_and_whose_number_another_one_has(
         cluster.kill_controller()
         cluster.forget_everything()
         cluster.start_controller("-c")
-        await until(lambda: cluster.run("sinfo", check=False))
+        await asyncio.to_thread(cluster.greet_controller)
         others = await begin(other, [waiting])
         assert number_of(other, waiting) == number
         answers = await bench.end(handles)
