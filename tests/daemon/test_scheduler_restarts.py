@@ -1,8 +1,9 @@
 """Ends and starts of the daemon, at every moment of a job."""
 
 import asyncio
+import errno
 
-from queue_helpers import eventually
+from queue_helpers import eventually, make_event
 from scheduler_bench import whole
 
 from daemon.jobs import finisher, scheduler
@@ -197,3 +198,31 @@ async def test_what_operators_have_ended_is_ended_by_the_next_daemon(bench):
     attempts[stopped].end("stopped", "the beam is off")
     assert (await bench.settled(stopped)).state is State.STOPPED
     assert (await bench.settled(failed)).reason == "it never ends"
+
+
+async def test_a_clock_that_steps_back_an_hour_costs_nothing(bench):
+    bench.time = 1e9
+    await bench.start()
+    await bench.inbox.store(make_event(1))
+    first = await eventually(lambda: bench.manager.submitted and bench.manager.submitted[0])
+    bench.settings.local_jobs = 1
+    bench.time -= 3600
+    for run in (2, 3):
+        await bench.inbox.store(make_event(run))
+    await eventually(lambda: {u["id"] for u in bench.updates if u["kind"] == "job"} >= {"j3"})
+    bench.manager.play = whole
+    whole(first)
+    await eventually(lambda: len(bench.combined) == 3)
+    assert [job for job, _ in bench.combined] == ["j1", "j3", "j2"]
+    for job in ("j1", "j2", "j3"):
+        assert (await bench.settled(job)).state is State.FINISHED
+        changes = [(row["was"], row["became"]) for row in await bench.queue.history(job)]
+        assert [was for was, _ in changes[1:]] == [became for _, became in changes[:-1]]
+    assert await bench.inbox.pending() == []
+    bench.manager.refuse = OSError(errno.ENOSPC, "No space left on device")
+    held = await bench.submit(4)
+    await eventually(lambda: bench.scheduler.waiting)
+    bench.manager.refuse = None
+    bench.time, bench.ticks = bench.time - 3600, bench.ticks + 100
+    bench.scheduler.reconsider()
+    assert (await bench.settled(held)).state is State.FINISHED
