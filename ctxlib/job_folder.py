@@ -7,9 +7,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 REQUEST = "job.json"
 FRAGMENTS = "fragments"
+
+
+def as_seen_here(request: dict[str, Any], job_dir: Path) -> dict[str, Any]:
+    """A job's request, with its paths as they are where the job's folder is `job_dir`.
+
+    The database may be seen under another path on another host, or in a container.
+    """
+    there, here = str(request.get("database") or ""), str(job_dir.parent.parent)
+    if job_dir.parent.name != "jobs" or there in ("", here):
+        return request
+    paths = {name: request.get(name) for name in ("database", "context", "log")}
+    moved = {
+        name: here + path[len(there) :]
+        for name, path in paths.items()
+        if isinstance(path, str) and (path == there or path.startswith(there + "/"))
+    }
+    return {**request, **moved}
 
 
 def attempts(job_dir: Path) -> list[Path]:

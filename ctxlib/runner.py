@@ -28,7 +28,7 @@ from ctxlib.deferred import deferred, running_when_lost
 from ctxlib.errors import ContextError, Problem
 from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph, Node
-from ctxlib.job_folder import REQUEST
+from ctxlib.job_folder import REQUEST, as_seen_here
 from ctxlib.journal import JournalReader, file_name
 from ctxlib.known import known_results
 from ctxlib.metadata import Metadata
@@ -61,7 +61,7 @@ class Loaded:
 def read_request(attempt_dir: Path) -> dict[str, Any]:
     """The request of the job that an attempt folder belongs to."""
     request: dict[str, Any] = json.loads((attempt_dir.parent / REQUEST).read_bytes())
-    return request
+    return as_seen_here(request, attempt_dir.parent)
 
 
 def waker(channel: socket.socket, attempt_dir: Path) -> Wake:

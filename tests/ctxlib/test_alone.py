@@ -171,3 +171,15 @@ def test_awkward_names(tmp_path, alone):
     assert finish(alone(attempt)) == (0, "")
     assert values(attempt) == {"one": 1}
     assert json.loads((attempt / "claim").read_text())["mode"] == "alone"
+
+
+def test_a_database_that_is_seen_under_another_path(tmp_path, alone):
+    """As on another host: the request has the paths of the one that wrote it."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    attempt = make_job(there, context=HEAD + "@Variable\ndef here(run):\n    return os.getcwd()\n")
+    there.rename(here)
+    assert finish(alone(here / attempt.relative_to(there))) == (0, "")
+    assert values(here / attempt.relative_to(there)) == {"here": str(here)}
+    assert (here / "process_logs" / "r1-p1234.out").exists()
+    assert not there.exists()
