@@ -40,6 +40,9 @@ ENVIRONMENT = {
 }
 """What libraries read when they are loaded; a runner sets its pools to its cores later."""
 
+WORKING_DIR = "RUNTABLE_WORKING_DIR"
+"""Environment variable with the folder to run the job in, if not in the context file's own."""
+
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -119,7 +122,8 @@ def _be_runner(attempt_dir: Path, n: int, parent: int) -> NoReturn:
     try:
         runner.enter(parent, attempt_dir)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *_ENDING})
-        folder = Path(runner.read_request(attempt_dir)["context"]).parent
+        beside = Path(runner.read_request(attempt_dir)["context"]).parent
+        folder = Path(os.environ.get(WORKING_DIR, beside))
         if folder.is_dir():  # without it the context cannot be loaded, which is said there
             os.chdir(folder)
         code = runner.run(attempt_dir, n, None, None)

@@ -32,6 +32,10 @@ def number(run):
 @Variable
 def greeting(run, x: "var#number"):
     return os.environ.get("GREETING", "none")
+
+@Variable
+def where(run):
+    return os.getcwd()
 """
 )
 SLOW = (
@@ -79,7 +83,11 @@ def make_jobs(folder, number, context=NUMBER, **request):
 async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path):
     greeting = 'it\'s "me" $HOME\n`x` é'
     (attempt,) = make_jobs(tmp_path, 1)
-    async with slurm_bench(tmp_path, slurm_cluster, env_vars={"GREETING": greeting}) as bench:
+    seen_there = tmp_path / "seen there"
+    seen_there.symlink_to(tmp_path)
+    options = {"env_vars": {"GREETING": greeting}, "working_dir": "/usr"}
+    options["database_path"] = str(seen_there)
+    async with slurm_bench(tmp_path, slurm_cluster, **options) as bench:
         (handle,) = await bench.submit([attempt])
         assert handle == "j1/1"
         await bench.until([handle], lambda status: status.reason != "" or status.state == "ended")
@@ -92,7 +100,7 @@ async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path):
     assert answers == {handle: answers[handle]}
     assert (answers[handle].state, answers[handle].reason) == ("ended", "")
     assert ended(attempt)["status"] == "finished"
-    assert values(attempt) == {"number": 3, "greeting": greeting}
+    assert values(attempt) == {"number": 3, "greeting": greeting, "where": "/usr"}
     assert (index, name, partition) == ("0", "r1-p1234-damnit", "main")
     assert comment.startswith("runtable:")
     assert "said by the variable" in (tmp_path / "process_logs/r1-p1234.out").read_text()
