@@ -35,6 +35,8 @@ PROGRAM = "damnit"
 
 CONFIGURATION = "supervisord.conf"
 
+_WEB_BEGINS = "\n; The web interface"
+"""What the part of the template begins with that is about the program `web`, up to its end."""
 _PORTS = range(10_000, 32_768)  # below the ports that the kernel gives to outgoing connections
 _ANSWER_SECONDS = 3.0
 _STOP_MARGIN = 10  # seconds for the daemon to end after its jobs had their `stop_grace`
@@ -58,8 +60,12 @@ class Endpoint:
         return f"{socket.getfqdn() if self.host in ('0.0.0.0', '*') else self.host}:{self.port}"
 
 
-def render(folder: Path, settings: Settings, command: Sequence[str]) -> Path:
+def render(
+    folder: Path, settings: Settings, command: Sequence[str], web: Sequence[str] | None = None
+) -> Path:
     """Write `folder`/supervisord.conf, whose program `damnit` runs `command`; return its path.
+
+    Its program `web` runs `web`; without that there is none.
 
     Password and port of an earlier file are kept; a port that another program has taken since
     is replaced. A supervisord that runs with other words about itself, such as its address or
@@ -69,7 +75,7 @@ def render(folder: Path, settings: Settings, command: Sequence[str]) -> Path:
     """
     old = read_endpoint(folder)
     endpoint = _choose_endpoint(folder, old, settings.supervisor_host)
-    text = _text(endpoint, settings, command)
+    text = _text(endpoint, settings, command, web)
     path = folder / CONFIGURATION
     if old and _about_itself(_read(path)) != _about_itself(text):
         shutdown(folder, timeout=settings.stop_grace + 60.0)
@@ -77,7 +83,9 @@ def render(folder: Path, settings: Settings, command: Sequence[str]) -> Path:
     return path
 
 
-def is_rendered(folder: Path, settings: Settings, command: Sequence[str]) -> bool:
+def is_rendered(
+    folder: Path, settings: Settings, command: Sequence[str], web: Sequence[str] | None = None
+) -> bool:
     """Whether the file is as `render` would write it, and what runs has nothing to take up."""
     try:
         mode = (folder / CONFIGURATION).stat().st_mode & 0o777
@@ -88,7 +96,7 @@ def is_rendered(folder: Path, settings: Settings, command: Sequence[str]) -> boo
         endpoint is not None
         and endpoint.host == settings.supervisor_host
         and mode == _mode(settings)
-        and _read(folder / CONFIGURATION) == _text(endpoint, settings, command)
+        and _read(folder / CONFIGURATION) == _text(endpoint, settings, command, web)
     )
 
 
@@ -125,7 +133,7 @@ def start(folder: Path, timeout: float = 30.0) -> None:
     seconds.
     """
     if is_running(folder):
-        _control(folder, "update", PROGRAM)
+        _control(folder, "update")
         if _state(folder) != "RUNNING":
             _control(folder, "start", PROGRAM)
     else:
@@ -159,14 +167,19 @@ def shutdown(folder: Path, timeout: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def _text(endpoint: Endpoint, settings: Settings, command: Sequence[str]) -> str:
+def _text(
+    endpoint: Endpoint, settings: Settings, command: Sequence[str], web: Sequence[str] | None
+) -> str:
     template = files("daemon").joinpath("supervisord.conf.in").read_text(encoding="ascii")
+    if web is None:
+        template = template.partition(_WEB_BEGINS)[0]
     return Template(template).substitute(
         bind=f"{endpoint.host}:{endpoint.port}",
         address=endpoint.address,
         password=endpoint.password,
         umask=f"{settings.umask:03o}",
         command=_quote_command(command),
+        web=_quote_command(web or ()),
         stop_seconds=int(settings.stop_grace) + _STOP_MARGIN,
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.cli.folder import (
+    DATABASE,
     connect,
     debugging,
     dir_argument,
@@ -76,12 +77,14 @@ def _daemonize(folder: Path) -> None:
             )
         settings = Settings.from_rows(service.call("settings")["rows"])
     # -P: it runs in the folder, which is the user's and may have modules with names of ours.
-    program_line = [sys.executable, "-P", "-m", "daemon.cli", "listen", str(folder)]
+    ours = [sys.executable, "-P", "-m", "daemon.cli"]
+    program_line = [*ours, "listen", str(folder)]
+    web = [*ours, "web", str(folder)] if _serves_web(folder) else None
     try:
-        if daemon is not None and supervisor.is_rendered(folder, settings, program_line):
+        if daemon is not None and supervisor.is_rendered(folder, settings, program_line, web):
             click.echo("The daemon runs under Supervisor already, with these settings.")
             return
-        configuration = supervisor.render(folder, settings, program_line)
+        configuration = supervisor.render(folder, settings, program_line, web)
         supervisor.start(folder)
     except supervisor.SupervisorError as error:
         raise click.ClickException(str(error)) from error
@@ -91,6 +94,13 @@ def _daemonize(folder: Path) -> None:
         f"The daemon runs under Supervisor. `supervisorctl -c {quote(configuration)} status` "
         "shows it; restart and stop work likewise."
     )
+
+
+def _serves_web(folder: Path) -> bool:
+    """Whether the web interface runs beside the daemon: where there is a table to be seen."""
+    from daemon.cli.web import missing
+
+    return (folder / DATABASE).exists() and not missing()
 
 
 def _is_supervised(folder: Path, daemon: "Holder") -> bool:

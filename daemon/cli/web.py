@@ -2,10 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
-from daemon.cli.folder import database_folder, dir_argument
+from daemon.cli.folder import DATABASE, database_folder, dir_argument
 
 NEEDED = ("fastapi", "uvicorn")
 
@@ -43,8 +44,8 @@ def command(
     from daemon.settings import Settings
     from daemon.web.server import WebError, serve
 
-    rows = _settings(folder)
-    settings = Settings.from_rows(rows)
+    supervised = "SUPERVISOR_ENABLED" in os.environ
+    settings = Settings.from_rows(_settings(folder))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
@@ -53,31 +54,39 @@ def command(
             host=settings.web_host if host is None else host,
             port=settings.web_port if port is None else port,
             names=names,
-            say=lambda url: click.echo(url),
-            patient="SUPERVISOR_ENABLED" in os.environ,
+            say=_say_without_token if supervised else click.echo,
+            patient=supervised,
         )
     except WebError as error:
         raise click.ClickException(str(error)) from error
 
 
-def _settings(folder: object) -> dict[str, object]:
+def _say_without_token(url: str) -> None:
+    """What others may read in the log; `web.json` has the token."""
+    click.echo(f"listening at {url.partition('?')[0]}")
+
+
+def _settings(folder: Path) -> dict[str, object]:
     """The rows of settings, read as any reader does: the daemon may be away."""
     import sqlite3
     from contextlib import closing
-    from pathlib import Path
 
-    path = Path(str(folder)) / "runs.sqlite"
+    path = folder / DATABASE
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=20)) as database:
         return dict(database.execute("SELECT key, value FROM metameta").fetchall())
 
 
-def _check_installed() -> None:
+def missing() -> list[str]:
+    """The packages that the web interface needs, and that are not installed here."""
     from importlib.util import find_spec
 
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
+    return [name for name in NEEDED if find_spec(name) is None]
+
+
+def _check_installed() -> None:
+    if names := missing():
         raise click.ClickException(
-            f"the web interface needs {' and '.join(missing)}, which {sys.executable} has not: "
+            f"the web interface needs {' and '.join(names)}, which {sys.executable} has not: "
             "`pip install 'runtable[web]'` there"
         )

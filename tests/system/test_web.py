@@ -1,14 +1,22 @@
 """The HTTP interface as a program, beside a real daemon."""
 
+import contextlib
+import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from beamtime import Beamtime
 from helpers import wait_until
 from web_server import token, web_server
+
+from daemon.supervisor import shutdown
 
 pytestmark = pytest.mark.system
 
@@ -170,6 +178,48 @@ def test_what_operators_do_and_what_jobs_leave(beamtime: Beamtime) -> None:
         done = http.post("/api/ops/queue/cleanup").json()
         assert dry["removed"] == done["removed"]
         assert done["count"] == len(done["removed"])
+
+
+def test_under_supervisor_it_outlives_the_daemon_and_comes_back_when_killed(
+    beamtime: Beamtime,
+) -> None:
+    folder = beamtime.folder
+
+    def url() -> str | None:
+        with contextlib.suppress(OSError, ValueError):
+            return str(json.loads((folder / "web.json").read_text())["url"])
+        return None
+
+    def ctl(*words: str) -> str:
+        command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", "supervisord.conf"]
+        done = subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True)
+        return done.stdout
+
+    beamtime.run("listen", "--daemonize")
+    try:
+        first = wait_until(url)
+        base, _, token = first.partition("/?token=")
+        wait_until(lambda: "RUNNING" in ctl("status", "web"))
+        headers = {"Authorization": f"Bearer {token}"}
+
+        def daemon() -> int | None:
+            answer = httpx.get(f"{base}/api/daemon", headers=headers)
+            return int(answer.json()["daemon"]["pid"]) if answer.status_code == 200 else None
+
+        before = wait_until(daemon)
+        ctl("restart", "damnit")
+        assert wait_until(daemon) != before
+        assert url() == first
+        os.kill(int(ctl("pid", "web")), signal.SIGKILL)
+        second = wait_until(lambda: found if (found := url()) != first else None)
+        assert second.partition("=")[2] != token
+        for log in ("web.log", "supervisord.log", "amore.log"):
+            text = (folder / log).read_text()
+            assert token not in text
+            assert second.partition("=")[2] not in text
+    finally:
+        shutdown(folder)
+    assert url() is None
 
 
 def _settled(job: dict[str, Any]) -> dict[str, Any] | None:
