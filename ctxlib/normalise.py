@@ -32,14 +32,19 @@ def normalise(value: object) -> tuple[Any, str | None]:
     """
     if isinstance(value, np.generic):
         return _numpy_scalar(value)
-    if value is None or isinstance(value, bool | float | complex):
+    if value is None or isinstance(value, bool):
         return value, None
+    # What a class of the user's makes of itself is nothing that the value depends on.
+    if isinstance(value, float):
+        return float.__float__(value), None
+    if isinstance(value, complex):
+        return complex.__pos__(value), None
     if isinstance(value, str):
-        return storable_text(value), None
+        return storable_text(str.__str__(value)), None
     if isinstance(value, bytes):
         return _from_bytes(value), None
     if isinstance(value, int):
-        return _integer(value), None
+        return _integer(int.__int__(value)), None
     if isinstance(value, dt.datetime | dt.date | dt.timedelta):
         return _numpy_scalar(_time(value))
     return _normalise_object(value)
@@ -86,9 +91,13 @@ def _is_instance(value: object, module: str, *classes: str) -> bool:
 
 def _integer(value: int) -> int:
     if -(2**63) <= value < 2**64:
-        return int(value)
+        return value
+    try:
+        shown, mend = f"{value:.3e}", "float(…) or str(…)"
+    except OverflowError:
+        shown, mend = f"of {value.bit_length()} bits", "hex(…)"
     raise UnsavableError(
-        f"int {value:.3e} cannot be saved: it does not fit into 64 bits; return float(…) or str(…)"
+        f"int {shown} cannot be saved: it does not fit into 64 bits; return {mend}"
     )
 
 

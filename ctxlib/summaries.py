@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxlib.cell import Cell
-from ctxlib.errors import UnsavableError, describe
+from ctxlib.errors import UnsavableError, describe, shortened
 from ctxlib.images import array_thumbnail, picture_thumbnail
 from ctxlib.normalise import normalise
 from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
@@ -20,6 +20,7 @@ from ctxlib.text import storable_text
 from ctxlib.trendline import as_numbers, trendline
 
 _LARGEST_NUMBER_IN_SQLITE = 2**63 - 1
+_FILE = "the run file"
 _MOST_SUMMARY_ITEMS = 1000  # a function like cumsum would put the whole result into the table
 
 Log = Callable[[str], None]
@@ -53,7 +54,7 @@ def prepare(
     attributes: dict[str, Any] = {}
     units = cell.units or units or _own_units(data)
     if units:
-        attributes["units"] = storable_text(units)
+        attributes["units"] = shortened(storable_text(units))
     if cell.bold is not None:
         attributes["bold"] = cell.bold
     if cell.background is not None:
@@ -107,18 +108,23 @@ def _summarise(
 ) -> tuple[Any, str | None, str | None]:
     """Value, type and method of the summary, from the first that gives one."""
     if cell.summary_value is not None:
-        return *_exact(*normalise(cell.summary_value)), None
+        return *_cut(*_exact(*normalise(cell.summary_value))), None
     name = cell.summary or function
     if name and data is not None:
         try:
-            return *_reduced(name, data, objtype), name
+            return *_cut(*_reduced(name, data, objtype), whole_in=_FILE), name
         except Exception as error:  # noqa: BLE001 - whatever a function of NumPy raises
             log(
                 f"summary {name!r} failed, showing the default one: {type(error).__name__}: {error}"
             )
     if preview is not None:
         return *_default(preview, preview_objtype), None
-    return *_default(data, objtype), None
+    return *_cut(*_default(data, objtype), whole_in=_FILE), None
+
+
+def _cut(value: Any, kind: str | None, whole_in: str = "") -> Shown:
+    """Leave out the middle of a text that is longer than any table bears."""
+    return (shortened(value, whole_in=whole_in) if isinstance(value, str) else value), kind
 
 
 def _reduced(name: str, data: Any, objtype: str | None) -> Shown:

@@ -19,6 +19,7 @@ from PIL import Image
 from ctxlib import Cell
 from ctxlib.errors import UnsavableError
 from ctxlib.images import array_thumbnail, picture_thumbnail
+from ctxlib.plain import encode_plain
 from ctxlib.summaries import prepare
 from ctxlib.summary import PLOTLY_PLACEHOLDER, Summary
 from ctxlib.trendline import trendline
@@ -271,6 +272,48 @@ def test_a_failing_summary_function_gives_way_to_the_default(value, name):
     assert name in said[0]
 
 
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        ("x" * 20_000, {}),
+        (Cell("x" * 20_000, summary="max"), {}),
+        (Cell(1, summary_value="x" * 20_000), {}),
+    ],
+)
+def test_a_long_text_is_cut_in_the_table_alone(value, options):
+    found = prepared(value, **options, log=lambda _: None)
+    assert len(found.summary.value) < 10_200
+    assert "10000 characters left out here" in found.summary.value
+    if found.data != 1:
+        assert found.data == "x" * 20_000
+        assert "the run file has them" in found.summary.value
+
+
+class OddFloat(float):
+    def __float__(self):
+        raise RuntimeError
+
+
+class OddInt(int):
+    def __int__(self):
+        raise RuntimeError
+
+    __le__ = __ge__ = __lt__ = __gt__ = __int__
+
+
+class OddComplex(complex):
+    def __complex__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("value", [OddFloat(2.5), OddInt(3), OddComplex(1, 2)])
+def test_what_numbers_of_other_classes_make_of_themselves_does_not_matter(value):
+    found = prepared(value)
+    plain = type(value).__mro__[1]
+    assert (type(found.data), found.data) == (plain, value)
+    assert encode_plain(found.data)["type"] == plain.__name__
+
+
 def test_a_cell_says_how_it_looks():
     cell = Cell([1, 2], summary="max", bold=True, background="#ff0080", units="kg")
     found = summary(cell, summary="min", units="g")
@@ -342,7 +385,9 @@ def test_arrays_are_not_copied():
         ([1, None], "NoneType"),
         ([1, "a"], "list"),
         ([[1], [1, 2]], "list"),
-        (10**30, "int"),
+        (10**30, r"int 1.000e\+30 cannot be saved"),
+        (10**400, "int of 1329 bits cannot be saved"),
+        (10**4000, r"return hex\(…\)"),
         (lambda: 1, "function"),
         (dt.date(1600, 1, 1), "1600-01-01"),
         (np.array([1], "m8[Y]"), "timedelta64"),
