@@ -22,8 +22,9 @@ from daemon.backends.slurm import batches
 from daemon.backends.slurm.describing import Describing
 from daemon.backends.slurm.patience import Patience
 from daemon.backends.slurm.scheduler import Scheduler, SlurmError, SlurmJob
-from daemon.backends.slurm.sender import Sender, Sent
-from daemon.backends.slurm.snapshot import Key, Snapshot, is_active
+from daemon.backends.slurm.sender import Sender
+from daemon.backends.slurm.sent import Key, Sent
+from daemon.backends.slurm.snapshot import Snapshot, is_active
 from daemon.backends.slurm.states import Verdict, verdict
 from daemon.backends.slurm.unwanted import Unwanted
 from daemon.backends.slurm.ways import scheduler_of
@@ -117,14 +118,14 @@ class SlurmManager:
         self._sender.forget(attempt_dir)
         if await asyncio.to_thread(claim.make, attempt_dir, "revoked") is not None:
             await asyncio.to_thread(conclude, attempt_dir, "stopped", reason, "stopped")
-            self._unwanted.add(await self._key_of(attempt_dir))
+            self._unwanted.add(await self._sender.key_of(attempt_dir))
             self._context.on_wake(attempt_dir.parent.name)
 
     async def fence(self, handle: str, reason: str) -> None:
         """Nobody begins with the attempt any more, and its job in Slurm is cancelled."""
         attempt_dir = self._jobs / handle
         await asyncio.to_thread(give_up, attempt_dir, reason)
-        self._unwanted.add(await self._key_of(attempt_dir))
+        self._unwanted.add(await self._sender.key_of(attempt_dir))
 
     async def close(self) -> None:
         """Let go of everything; what waits in Slurm, runs there or was not submitted yet stays."""
@@ -145,25 +146,9 @@ class SlurmManager:
         for attempt_dir in attempt_dirs:
             attempt = self._attempts.setdefault(attempt_dir, _Attempt())
             if attempt.key is None and not self._sender.waits(attempt_dir):
-                attempt.key = await self._key_of(attempt_dir)
+                attempt.key = await self._sender.key_of(attempt_dir)
                 if attempt.key is None and attempt_dir in open_:
                     self._sender.collect(attempt_dir)
-
-    async def _key_of(self, attempt_dir: Path) -> Key | None:
-        """The attempt's batch and its place there, taken up from the disk if need be."""
-        batch_id = await asyncio.to_thread(batches.batch_of, attempt_dir)
-        if batch_id is None or self._sender.waits(attempt_dir):
-            return None
-        sent = self._sender.sent(batch_id)
-        if sent is None:
-            batch = await asyncio.to_thread(batches.load, self._jobs, batch_id)
-            if batch is None:
-                return None
-            sent = self._sender.take_up(batch)
-        try:
-            return batch_id, sent.batch.place_of(attempt_dir)
-        except ValueError:
-            return None  # it was put into another batch since
 
     def _sent(self, attempt_dir: Path) -> tuple[Sent | None, Key | None]:
         key = self._attempts[attempt_dir].key
@@ -191,23 +176,12 @@ class SlurmManager:
         else:
             self._silence = ""
             self._snapshot = Snapshot.of(jobs, now, claimed)
-            self._count(self._snapshot)
+            for sent in self._sender.all_sent():
+                if self._snapshot.is_after(sent.sent_at):
+                    self._snapshot.count(sent)
+            self._sender.wake()
         # The list of a big cluster takes long, and longer when all ask.
         self._next_look = self._clock() + self._patience.poll
-
-    def _count(self, snapshot: Snapshot) -> None:
-        """Take note of which places of the batches are free again."""
-        for sent in self._sender.all_sent():
-            if sent.sent_at is None or sent.sent_at >= snapshot.asked_at:
-                continue
-            sent.busy = snapshot.busy(sent.batch.id)
-            sent.begun = sent.begun or any(
-                verdict(job, claimed=False).kind != "waiting"
-                for (id_, _), jobs in snapshot.jobs.items()
-                if id_ == sent.batch.id
-                for job in jobs
-            )
-        self._sender.wake()
 
     async def _status(self, attempt_dir: Path, seen: Seen) -> Status:
         if not seen.there:
@@ -224,7 +198,7 @@ class SlurmManager:
         snapshot = self._snapshot
         if snapshot is None:
             return Status("running", f"Slurm does not answer: {self._silence}")
-        if sent.sent_at >= snapshot.asked_at:
+        if not snapshot.is_after(sent.sent_at):
             return Status("running", "submitted to Slurm")
         return await self._judge(attempt_dir, seen, sent, snapshot)
 

@@ -8,7 +8,6 @@ waits in this way, what comes then is collected for the next.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from daemon.backends.slurm import batches
@@ -22,29 +21,10 @@ from daemon.backends.slurm.scheduler import (
     Submission,
     TooLong,
 )
+from daemon.backends.slurm.sent import Key, Sent
 
 QUIET_SECONDS, LONGEST_SECONDS = 0.15, 1.0
 """How long to wait for more: since the last attempt came, and since the first one did."""
-
-
-@dataclass
-class Sent:
-    """A batch on its way: `busy` are the places in it where Slurm may still be at work.
-
-    `asked_at` and `sent_at` are when it was submitted, and when that was known; `begun` tells that
-    one of its jobs has started.
-    """
-
-    batch: Batch
-    busy: set[int] = field(default_factory=set)
-    asked_at: float | None = None
-    sent_at: float | None = None
-    begun: bool = False
-
-    @property
-    def holds_back(self) -> bool:
-        """Whether it waits for others, as far as is known."""
-        return bool(self.batch.after) and not self.begun
 
 
 class Sender:
@@ -103,12 +83,28 @@ class Sender:
         """What is known of a batch."""
         return self._sent.get(batch_id)
 
+    async def key_of(self, attempt_dir: Path) -> Key | None:
+        """An attempt's batch and its place there, taken up from the disk if need be."""
+        batch_id = await asyncio.to_thread(batches.batch_of, attempt_dir)
+        if batch_id is None or self.waits(attempt_dir):
+            return None
+        if batch_id not in self._sent:
+            batch = await asyncio.to_thread(batches.load, self._jobs, batch_id)
+            if batch is None:
+                return None
+            if batch_id not in self._sent:
+                self.take_up(batch)
+        try:
+            return batch_id, self._sent[batch_id].batch.place_of(attempt_dir)
+        except ValueError:
+            return None  # it was put into another batch since
+
     def all_sent(self) -> list[Sent]:
         """All batches that are known."""
         return list(self._sent.values())
 
-    def take_up(self, batch: Batch) -> Sent:
-        """A batch of an earlier process: submitted unless Slurm has it."""
+    def take_up(self, batch: Batch) -> None:
+        """Take up a batch of an earlier process: it is submitted unless Slurm has it."""
         sent = Sent(batch, busy=set(range(len(batch.attempts))))
         self._sent[batch.id] = sent
         if batch.array is None:
@@ -117,7 +113,6 @@ class Sender:
         else:
             sent.sent_at = self._clock()
             self._follow(sent)
-        return sent
 
     def drop(self, sent: Sent) -> None:
         """Nothing more will be asked about a batch."""

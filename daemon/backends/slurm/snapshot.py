@@ -4,10 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from daemon.backends.slurm.scheduler import SlurmJob
+from daemon.backends.slurm.sent import Key, Sent
 from daemon.backends.slurm.states import verdict
-
-Key = tuple[str, int]
-"""A batch and the place in it."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +30,24 @@ class Snapshot:
         jobs = self.jobs.get(key, [])
         return next((job for job in jobs if is_active(job)), jobs[-1] if jobs else None)
 
-    def busy(self, batch: str) -> set[int]:
-        """The places of a batch that Slurm is or may be at."""
-        return {
-            index
-            for (id_, index), jobs in self.jobs.items()
-            if id_ == batch and any(map(is_active, jobs))
-        }
+    def is_after(self, sent_at: float | None) -> bool:
+        """Whether what was known to be submitted at `sent_at` has to be in the list."""
+        return sent_at is not None and sent_at < self.asked_at
+
+    def count(self, sent: Sent) -> None:
+        """Take note of which places of a batch are free again, and whether it has begun."""
+        sent.busy = set()
+        for (id_, index), jobs in self.jobs.items():
+            if id_ == sent.batch.id:
+                sent.begun = sent.begun or any(_has_begun(job) for job in jobs)
+                if any(map(is_active, jobs)):
+                    sent.busy.add(index)
 
 
 def is_active(job: SlurmJob) -> bool:
     """Whether Slurm is at it, or will be."""
     return verdict(job, claimed=False).kind in ("waiting", "running")
+
+
+def _has_begun(job: SlurmJob) -> bool:
+    return verdict(job, claimed=False).kind != "waiting"

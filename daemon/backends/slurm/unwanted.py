@@ -4,7 +4,8 @@ import asyncio
 from contextlib import suppress
 
 from daemon.backends.slurm.scheduler import Scheduler, SlurmError
-from daemon.backends.slurm.snapshot import Key, is_active
+from daemon.backends.slurm.sent import Key
+from daemon.backends.slurm.snapshot import is_active
 
 
 class Unwanted:
