@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -82,6 +82,8 @@ def configurations(draw: st.DrawFn) -> BackendConfig:
     return made
 
 
+@settings(deadline=None)
+@example(LocalConfig(env_vars={"A": "\x85\u2028", "B": " \ufeff"}))
 @given(configurations())
 def test_three_spellings_of_one_thing(config: BackendConfig) -> None:
     for spelling in files.SPELLINGS:

@@ -67,7 +67,7 @@ def write(values: Mapping[str, Any], format: Format) -> str:
     """Return plain `values` as YAML or JSON."""
     if format == "json":
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(dict(values), sort_keys=False, width=10_000)
 
 
 def validated(config: type[C], values: Mapping[str, Any]) -> C:
