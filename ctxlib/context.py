@@ -94,8 +94,11 @@ def _explain(error: BaseException, path: str) -> Problem:
     return Problem(message, lines[-1] if lines else None, mend=mend)
 
 
-def main(context: str, result: str) -> None:
-    """Load a context file and write what is in it to the JSON file `result`."""
+def main(context: str, result: str, backends: str = "null") -> None:
+    """Load a context file and write what is in it to the JSON file `result`.
+
+    `backends` is a JSON list of the names that variables may give; any if it is null.
+    """
     from ctxlib.advice import advice
     from ctxlib.graph import Graph
 
@@ -104,7 +107,7 @@ def main(context: str, result: str) -> None:
     try:
         if path.parent.is_dir():
             os.chdir(path.parent)  # as where it runs: files named in it are beside it
-        graph = Graph(load(path))
+        graph = Graph(load(path), json.loads(backends))
     except ContextError as error:
         broken = [problem.to_json() for problem in error.problems]
         answer = {"broken": broken, "files": files_read()}

@@ -26,6 +26,7 @@ from ctxlib import cgroup, limits, output, processes, runner, sources
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.context import Context, files_changed, load
 from ctxlib.errors import ContextError
+from ctxlib.loaded import Loaded
 
 
 class Channel:
@@ -68,7 +69,7 @@ class ForkServer:
         self._channel = channel
         self._open = True
         self._files = context.files
-        self._loaded = runner.Loaded.of(context)
+        self._loaded = Loaded.of(context)
         self._fresh = fresh
         self._wake = wake
         self._terminal = terminal

@@ -12,7 +12,7 @@ from ctxlib.arguments import Argument
 from ctxlib.components import components, cycle_through
 from ctxlib.errors import Problem, nearest
 from ctxlib.parameter import Parameter
-from ctxlib.selection import Choice, Selection
+from ctxlib.selection import WHOLE, Choice, Part, Selection
 from ctxlib.variable import Variable
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Node:
     """A variable in its graph.
 
-    `data` ("raw" or "proc") and `cluster` are what holds after its dependencies have had their say.
+    `data` ("raw" or "proc") and `backend` ("": that of the run's first job) are what holds when its
+    dependencies have had their say.
     `inputs` are its arguments with the names of the variables that they mean, `dependencies` these
     names. A node with a `problem` is not computed, and neither is what depends on it.
     """
@@ -32,7 +33,7 @@ class Node:
     name: str
     title: str
     data: str
-    cluster: bool
+    backend: str
     dependencies: tuple[str, ...]
     inputs: tuple[Argument, ...]
     problem: Problem | None
@@ -47,7 +48,7 @@ class Node:
         """Give it as what a job can choose."""
         transient = self.variable.transient
         needs = self.dependencies if self.problem is None else ()
-        return Choice(self.name, self.title, self.data, self.cluster, transient, needs)
+        return Choice(self.name, self.title, self.data, self.backend, transient, needs)
 
     def describe(self) -> dict[str, object]:
         """Give what the daemon needs to know of it, as JSON."""
@@ -57,7 +58,7 @@ class Node:
             "description": self.variable.description,
             "tags": list(self.variable.tags),
             "data": self.data,
-            "cluster": self.cluster,
+            "backend": self.backend,
             "transient": self.variable.transient,
             "units": self.variable.units,
             "summary": self.variable.summary,
@@ -74,8 +75,10 @@ class Graph:
     `problems` are all there are, the context's included, by line.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, backends: Collection[str] | None = None) -> None:
+        """Resolve `context`; `backends` are the names that its variables may give, None: any."""
         self.context = context
+        self._backends = backends
         self._found: dict[str, list[Problem]] = {name: [] for name in context.variables}
         beside: list[Problem] = []
         for problem in context.problems:
@@ -127,18 +130,40 @@ class Graph:
         data: str,
         variables: Collection[str] | None = None,
         match: Collection[str] = (),
-        cluster: bool,
+        part: str = WHOLE,
+        home: str = "",
     ) -> list[Node]:
         """Choose what a job computes, in order, with everything that is needed for it.
 
         `data` is what arrived: "raw", "proc" or "all". `variables` (exact names) and `match` (parts
-        of titles, in any case) choose among what that triggers; without both it is all. With
-        `cluster` only what belongs into a cluster job is given, and the transient results that it
-        needs again; without it, only what does not. Raises KeyError for an unknown name.
+        of titles, in any case) choose among what that triggers; without both it is all. Of this the
+        job computes one `part`, when the first one runs on the backend `home`, and the transient
+        results of others that it needs again. Raises KeyError for an unknown name.
         """
         chosen = self._selection.chosen(data, variables, match)
-        needed = self._selection.needed(chosen, cluster=cluster)
+        needed = self._selection.part(chosen, part, home)
         return [self.nodes[name] for name in self.order if name in needed]
+
+    def later(
+        self,
+        *,
+        data: str,
+        variables: Collection[str] | None = None,
+        match: Collection[str] = (),
+        home: str = "",
+    ) -> list[Part]:
+        """Give the parts that follow the first one, with arguments as for `select`."""
+        chosen = self._selection.chosen(data, variables, match)
+        return self._selection.parts(chosen, home)[1:]
+
+    def with_backends(self, backends: Collection[str] | None) -> Graph:
+        """Give the graph when variables may name just these backends; this one if they do."""
+        named = {variable.backend for variable in self.context.variables.values()} - {None}
+        wrong, before = (
+            set() if known is None else named.difference(known)
+            for known in (backends, self._backends)
+        )
+        return self if wrong == before else Graph(self.context, backends)
 
     @cached_property
     def _selection(self) -> Selection:
@@ -204,16 +229,30 @@ class Graph:
         if proc and variable.data == "raw":
             message = f'it is declared data="raw" but depends on {proc[0]!r}, which needs proc data'
             self._report(variable, message, 'leave data out, or write data="proc"', "data=")
+        backend = self._backend(variable)
+        if backend is None:
+            backend = next((b for name in dependencies if (b := made[name].backend)), "")
         return Node(
             variable=variable,
             name=variable.name,
             title=variable.title,
             data=variable.data or ("proc" if proc else "raw"),
-            cluster=variable.cluster or any(made[name].cluster for name in dependencies),
+            backend=backend,
             dependencies=dependencies,
             inputs=inputs,
             problem=_merged(self._found[variable.name]),
         )
+
+    def _backend(self, variable: Variable) -> str | None:
+        """Give the backend that a variable names, "" for one that there is not; None: none."""
+        name = variable.backend
+        if name is None or self._backends is None or name in self._backends:
+            return name
+        names = ", ".join(sorted(self._backends))
+        guess = nearest(name, self._backends)
+        mend = f"{guess} There are: {names}" if guess else f"there are: {names}"
+        self._report(variable, f"there is no backend {name!r}", mend, "backend=")
+        return ""
 
     def _report(self, variable: Variable, message: str, mend: str, at: str) -> None:
         """Note a problem of a variable; `at` is the part of its definition that it is in."""

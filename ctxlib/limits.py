@@ -2,7 +2,9 @@
 
 import os
 import resource
+import socket
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,16 +26,18 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _pools: Any = None
 
 
-def apply_inside(cpus: int, memory: int | None) -> None:
-    """Hold this process to `cpus` cores and, loosely, to `memory` bytes (None: no limit).
+def apply_inside(cpus: int | None, memory: int | None) -> None:
+    """Hold this process to `cpus` cores and, loosely, to `memory` bytes (None: to what it has).
 
     The data limit is twice the memory beyond what the process has now: an allocation far too big
     then is a MemoryError with a line number; smaller excesses are seen from outside.
     """
     allowed = sorted(os.sched_getaffinity(0))
-    # Jobs at the same time have different pids, and so mostly different cores.
-    first = os.getpid() * cpus % len(allowed)
-    _use_cores({allowed[(first + i) % len(allowed)] for i in range(min(cpus, len(allowed)))})
+    # Jobs at the same time have different pids, or those in containers different hosts, and so
+    # mostly different cores.
+    cpus = len(allowed) if cpus is None else min(cpus, len(allowed))
+    first = (os.getpid() + zlib.crc32(socket.gethostname().encode())) * cpus % len(allowed)
+    _use_cores({allowed[(first + i) % len(allowed)] for i in range(cpus)})
     if memory is not None:
         _limit_data(memory)
 

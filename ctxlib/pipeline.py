@@ -151,8 +151,8 @@ class Pipeline:
         """Give a pipeline with some of the variables, and everything that these need.
 
         `variables` are names and `match` parts of titles; without both it is all. `run_data` leaves
-        those that "raw" or "proc" data trigger, `cluster` those that run in a cluster job (True) or
-        do not (False). Raises KeyError for a name that there is not.
+        those that "raw" or "proc" data trigger, `cluster` those with a backend of their own (True)
+        or without one (False). Raises KeyError for a name that there is not.
         """
         graph = Graph(self.contents())
         wanted: dict[str, Any] = {
@@ -160,14 +160,11 @@ class Pipeline:
             "variables": None if variables is None else _texts(variables),
             "match": _texts(match),
         }
-        both = (False, True)
-        found = [n for kind in both for n in graph.select(**wanted, cluster=kind)]
+        found = graph.select(**wanted)
         if cluster is not None:
             # What is chosen is computed here, so that what it needs has to be here too.
-            own = [node.name for node in found if node.cluster is cluster]
-            found = [
-                n for kind in both for n in graph.select(data="all", variables=own, cluster=kind)
-            ]
+            own = [node.name for node in found if bool(node.backend) is cluster]
+            found = graph.select(data="all", variables=own)
         needed = {node.name for node in found}
         return self._with_base(self.contents().restricted_to(needed))
 

@@ -23,39 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import cgroup, claim, limits, output, processes, sources
-from ctxlib.context import Context, load
+from ctxlib.context import load
 from ctxlib.deferred import deferred, running_when_lost
 from ctxlib.errors import ContextError, Problem
 from ctxlib.evaluate import evaluate
-from ctxlib.graph import Graph, Node
+from ctxlib.graph import Node
 from ctxlib.job_folder import REQUEST, as_seen_here
 from ctxlib.journal import JournalReader, file_name
 from ctxlib.known import known_results
+from ctxlib.loaded import Loaded, part_of
 from ctxlib.metadata import Metadata
 from ctxlib.recorder import JobRecorder
+from ctxlib.selection import FIRST
 from ctxlib.staleness import complete
 from ctxlib.telling import Telling
 
 Request = Mapping[str, Any]
 Wake = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A context's graph, the hash of the file that it is from, and what is said of its variables.
-
-    That is known before its jobs put the values of parameters into the fields of groups.
-    """
-
-    graph: Graph
-    sha256: str
-    described: list[dict[str, object]]
-
-    @classmethod
-    def of(cls, context: Context) -> Loaded:
-        """Resolve the dependencies of a loaded context, and all else that its jobs share."""
-        graph = Graph(context)
-        return cls(graph, context.sha256, graph.describe())
 
 
 def read_request(attempt_dir: Path) -> dict[str, Any]:
@@ -130,12 +114,21 @@ class _Run:
     attempt_dir: Path
     n: int
     telling: Telling
+    recorder: JobRecorder | None = None
 
     def go(self, loaded: Loaded | None) -> int:
-        """Load, plan, open, evaluate; 1 when one of the first three did not work."""
+        """Load, plan, open, evaluate; 1 when one of the first three did not work.
+
+        When something of our own fails after that, this process ends for another to go on.
+        """
         try:
             return self._go(loaded)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run's row has to say it
+        except BaseException as error:
+            if self.recorder is not None and self.recorder.begun:
+                self.telling.leave(_words_for_spoilt(error))
+            if not isinstance(error, Exception):
+                raise
+            # Whatever it is, the run's row has to say it.
             self.refuse(
                 f"it could not be processed: {type(error).__name__}: {error}",
                 traceback=traceback.format_exc(),
@@ -150,6 +143,7 @@ class _Run:
         except ContextError as error:
             self.refuse("the context file cannot be executed", error.problems)
             return 1
+        loaded = loaded.for_backends(self.request.get("backends"))
         self.telling.write("begin", **_about_me(), context_sha256=loaded.sha256)
         # Requests that were written before there were parameters have none.
         params = loaded.graph.context.set_parameters(self.request.get("params", {}))
@@ -169,14 +163,16 @@ class _Run:
         except KeyError as error:
             self.refuse(str(error.args[0]))
             return 1
+        self.recorder = self._recorder(loaded, nodes, params)
         evaluate(
             nodes,
             opened.run,
             self._meta(),
-            self._recorder(loaded, nodes, params),
+            self.recorder,
             known=known,
             params=params,
             metadata=Metadata.of_run(self.request, output.say),
+            interruptible=False,  # whatever raises KeyboardInterrupt here is no person
         )
         self.telling.write("end")
         return 0
@@ -192,23 +188,24 @@ class _Run:
 
     def _plan(self, loaded: Loaded, data: str, params: Mapping[str, Any]) -> list[Node]:
         """Choose the variables and say which; KeyError for a name that there is not."""
-        graph = loaded.graph
+        graph, part = loaded.graph, part_of(self.request)
         chosen = {
             "data": data,
             "variables": self.request["variables"],
             "match": self.request["match"],
+            "home": self.request.get("backend", ""),
         }
-        selected = graph.select(**chosen, cluster=self.request["cluster"])
-        nodes = deferred(selected, running_when_lost(self.attempt_dir))
-        later: list[Node] = []
-        if not self.request["cluster"]:
-            later = [node for node in graph.select(**chosen, cluster=True) if node.cluster]
+        nodes = deferred(graph.select(**chosen, part=part), running_when_lost(self.attempt_dir))
+        later = graph.later(**chosen) if part == FIRST else []
         self.telling.write(
             "plan",
             variables=loaded.described,
             params=params,
             order=[node.name for node in nodes],
-            cluster=[node.name for node in later],
+            later=[
+                {"part": each.name, "variables": list(each.variables), "needs": list(each.needs)}
+                for each in later
+            ],
             problems=[problem.to_json() for problem in graph.problems],
         )
         return nodes
@@ -255,6 +252,14 @@ def _header(request: Request, attempt_dir: Path, n: int) -> str:
     what = f"proposal {request['proposal']}, run {request['run']}, {request['data']} data"
     today = time.strftime("%Y-%m-%d")
     return f"{today} job {request['id']}, attempt {attempt_dir.name}: {what}; {where}"
+
+
+def _words_for_spoilt(error: BaseException) -> str:
+    """Say what failed; what a variable has done may have its effect here too."""
+    words = "something that all variables need does not work any more"
+    with contextlib.suppress(Exception):
+        return f"{words}:\n{''.join(traceback.format_exception(error))}"
+    return words
 
 
 def _last_death(attempt_dir: Path) -> str:

@@ -18,6 +18,9 @@ from ctxlib.positions import DEFINITION, line_in_function
 
 __all__ = ["Argument", "RunData", "Variable", "parse_tags"]
 
+CLUSTER = "cluster"
+"""The backend that `cluster=True` means."""
+
 
 class RunData(str, Enum):
     """What arrived, or triggers a variable; the texts "raw", "proc" and "all" do as well."""
@@ -32,8 +35,9 @@ class Variable:
 
     `title` heads the column (default: the variable's name), `description` explains it (default: the
     docstring), `summary` names the NumPy function that makes one number of an array, `data` is what
-    triggers it ("raw" or "proc"; by default "proc" if it depends on a proc variable), `cluster`
-    sends it to a cluster job, `transient` results are not saved and `units` belong to the number.
+    triggers it ("raw" or "proc"; by default "proc" if it depends on a proc variable), `backend`
+    names where it runs, in a job of its own, for which `cluster=True` is short for "cluster".
+    `transient` results are not saved and `units` belong to the number.
 
     `timeout` is in seconds, for all its tries together; a function that raises is called again up
     to `retries` times. `cpus` (cores) and `memory` ("4G") hold while it runs, and cannot exceed the
@@ -59,6 +63,7 @@ class Variable:
         cpus: int | None = None,
         memory: str | None = None,
         version: str | int | None = None,
+        backend: str | None = None,
         **unknown: object,
     ) -> None:
         self.func: Callable[..., Any] | None = None
@@ -73,7 +78,7 @@ class Variable:
         self.summary = self._text("summary", summary, "give the name of a NumPy function")
         self.units = self._text("units", units)
         self.data = self._data(data)
-        self.cluster = self._flag("cluster", cluster)
+        self.backend = self._backend(backend, self._flag("cluster", cluster))
         self.transient = self._flag("transient", transient)
         self.timeout = self._seconds(timeout)
         self.retries = self._whole("retries", retries, 0) or 0
@@ -139,6 +144,11 @@ class Variable:
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r}>"
+
+    @property
+    def cluster(self) -> bool:
+        """Whether it runs in a cluster job."""
+        return self.backend == CLUSTER
 
     @property
     def line(self) -> int | None:
@@ -212,6 +222,13 @@ class Variable:
         guess = nearest(value, ("raw", "proc")) if isinstance(value, str) else ""
         self._wrong("data", value, guess or "give 'raw' or 'proc'")
         return None
+
+    def _backend(self, value: object, cluster: bool) -> str | None:
+        name = self._text("backend", value, "give the name of a backend")
+        if cluster and name not in (None, CLUSTER):
+            self._wrong("backend", value, "leave out cluster=True, or this")
+            return None
+        return CLUSTER if cluster else name
 
     def _seconds(self, value: object) -> float | None:
         if value is None:

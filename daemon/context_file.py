@@ -1,9 +1,10 @@
 """The folder's context file: checked in its own Python whenever it changes, never loaded here."""
 
 import asyncio
+import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
@@ -27,16 +28,23 @@ needs may have been installed, which no file that is known here tells."""
 
 
 async def check(
-    context: Path, library: Path, interpreter: Interpreter, *, timeout: float = TIMEOUT
+    context: Path,
+    library: Path,
+    interpreter: Interpreter,
+    backends: Sequence[str] | None = None,
+    *,
+    timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
     """What `context` defines and what is wrong with it, as `python -m ctxlib.context` tells it.
 
-    `library` is where ctxlib is imported from. Returns {"variables": […], "problems": […]}, or
+    `library` is where ctxlib is imported from, `backends` are the names that variables may give
+    (None: any). Returns {"variables": […], "problems": […]}, or
     {"broken": […]} when the file cannot be executed, or its process ends or hangs.
     """
 
     def command(result: str) -> list[str]:
-        return interpreter.command("-m", "ctxlib.context", str(context), result)
+        names = json.dumps(backends)
+        return interpreter.command("-m", "ctxlib.context", str(context), result, names)
 
     try:
         answer, code, output = await ask(command, library, timeout)
@@ -67,11 +75,14 @@ class ContextFile:
         mended: Callable[[], None],
         log: Logger,
         clock: Callable[[], float] = time.monotonic,
+        backends: Callable[[], list[str] | None] = lambda: None,
     ) -> None:
         """Know `path`; `register` is told the variables of each version that can be executed.
 
-        `mended` is called when a file that could not be executed can be.
+        `mended` is called when a file that could not be executed can be; `backends` gives the
+        names that variables may give (None: any).
         """
+        self._backends = backends
         self._path = path
         self._library = library
         self._interpreter = interpreter
@@ -175,7 +186,7 @@ class ContextFile:
         One whose file has changed is given up: it may never end, and nobody needs it.
         """
         async with self._looking:
-            look = await asyncio.to_thread(_Look.at, self._path, self._interpreter(), self._files)
+            look = await asyncio.to_thread(self._look_now)
             if self._check is not None and not self._check.done():
                 if self._look is not None and look.same_files(self._look):
                     return self._check
@@ -190,6 +201,9 @@ class ContextFile:
             self._check = asyncio.create_task(self._run_check(look))
             return self._check
 
+    def _look_now(self) -> "_Look":
+        return _Look.at(self._path, self._interpreter(), self._files, self._backends())
+
     def _is_known(self, look: "_Look") -> bool:
         """Whether the last check was of what is there now."""
         if not self._holds or self._doubted or self._look is None or look.files != self._files:
@@ -197,6 +211,8 @@ class ContextFile:
         if self._broken is not None and look.beside != self._look.beside:
             return False  # it may be what was missing
         before = self._look
+        if look.backends != before.backends:
+            return False
         return (look.interpreter, look.context) == (before.interpreter, before.context)
 
     async def _run_check(self, look: "_Look") -> None:
@@ -204,7 +220,8 @@ class ContextFile:
         if look.context is None:
             found = _broken(f"{name} is missing in {self._path.parent}")
         else:
-            found = await check(self._path, self._library(), look.interpreter)
+            library = self._library()
+            found = await check(self._path, library, look.interpreter, look.backends)
         files = {name: _known_stamp(known) for name, known in found.get("files", {}).items()}
         was_broken, news = self._broken is not None, found != self._known
         self._known, self._files, self._holds = found, files, True
@@ -251,9 +268,16 @@ class _Look:
     context: _Stamp
     beside: object
     files: dict[str, _Stamp]
+    backends: list[str] | None
 
     @classmethod
-    def at(cls, path: Path, interpreter: Interpreter, files: Iterable[str]) -> "_Look":
+    def at(
+        cls,
+        path: Path,
+        interpreter: Interpreter,
+        files: Iterable[str],
+        backends: list[str] | None,
+    ) -> "_Look":
         """Look, which waits for the disk."""
         context: _Stamp
         try:
@@ -268,12 +292,12 @@ class _Look:
             beside = sources_signature(path.parent)
         except OSError:
             beside = None
-        return cls(interpreter, context, beside, {name: _stamp(name) for name in files})
+        return cls(interpreter, context, beside, {name: _stamp(name) for name in files}, backends)
 
     def same_files(self, other: "_Look") -> bool:
         """Whether a check that began at `other` is still of what is there."""
-        mine = (self.interpreter, self.context, self.files)
-        return mine == (other.interpreter, other.context, other.files)
+        mine = (self.interpreter, self.context, self.files, self.backends)
+        return mine == (other.interpreter, other.context, other.files, other.backends)
 
 
 def _stamp(path: str) -> _Stamp:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon.backends.local import request_stop, revoke
+from daemon.backends.here import request_stop, revoke
 from daemon.control import ServiceError
 from daemon.jobs.changes import UnknownJob
 from daemon.jobs.folder import attempt_folder, process_log, read_request

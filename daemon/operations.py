@@ -4,16 +4,18 @@ The control socket and commands without a daemon offer the same operations. Thei
 arguments are a contract between a daemon and commands of other versions: add, do not change.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from daemon import chosen, parameters
 from daemon.agent_operations import AgentOperations
+from daemon.backends.configurations.errors import ConfigurationError
 from daemon.by_hand import ByHand
 from daemon.control import Handler, ServiceError
 from daemon.event_operations import EventOperations, our_proposal
 from daemon.job_operations import JobOperations
-from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Work
+from daemon.jobs.job import SEQUENTIAL, Job, Work
 from daemon.jobs.states import TERMINAL
 from daemon.plan import RunPlan
 from daemon.reprocessing import Found, Reprocessing, Wish, find_all
@@ -100,14 +102,19 @@ class Operations:
         changed: bool = False,
         proposal: int | None = None,
         at_once: int | None = None,
+        backend: str | None = None,
+        configuration: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Queue jobs for `runs`; see `Wish`. With `foreground` the caller runs the attempts itself.
 
+        All variables of a run are computed on `backend`, if one is given: a name, or what to call
+        the `configuration` that is to be used for this once.
         Runs without data are left out and named. They are those of `proposal`, or the database's
         own, with which "all" takes what the table has of others. At most `at_once` of the jobs run
         at once. With `changed`, the answer also has what `plan` gives.
         """
-        wish = await self._wish(runs, match, variables, mock, params, changed)
+        where = SEQUENTIAL if foreground else await self._backend(backend, configuration)
+        wish = await self._wish(runs, match, variables, mock, params, changed, where)
         works: list[Work] = []
         told: dict[str, Any] = {"skipped": []}
         if changed:
@@ -118,7 +125,7 @@ class Operations:
                 plans, more = await work.plan(wish, found)
                 told["plan"] += more["plan"]
                 told["current"] += more["current"]
-            works += work.works(wish, plans, backend=SEQUENTIAL if foreground else LOCAL)
+            works += work.works(wish, plans)
             told["skipped"] += found.skipped
         made = await self._service.submit(works, at_once=at_once)
         jobs = [{"id": job.id, "run": job.run, "data": job.data} for job in made]
@@ -144,9 +151,11 @@ class Operations:
         params: Mapping[str, Any] | None = None,
         changed: bool = False,
         proposal: int | None = None,
+        backend: str | None = None,
+        configuration: Mapping[str, Any] | None = None,  # noqa: ARG002 - only what it is called
     ) -> dict[str, Any]:
         """What `reprocess` would do, without doing it: {"plan", "current", "skipped"}."""
-        wish = await self._wish(runs, match, variables, mock, params, changed)
+        wish = await self._wish(runs, match, variables, mock, params, changed, backend)
         told: dict[str, Any] = {"plan": [], "current": [], "skipped": []}
         for work, found in await self._found(wish, proposal):
             _, more = await work.plan(wish, found)
@@ -163,11 +172,27 @@ class Operations:
         mock: bool,
         params: Mapping[str, Any] | None,
         changed: bool,
+        backend: str | None,
     ) -> Wish:
         await self._check_params(params or {})
         await self._check_chosen(variables or (), match)
         names = None if variables is None else tuple(variables)
-        return Wish(runs, tuple(match), names, mock, params, changed)
+        return Wish(runs, tuple(match), names, mock, params, changed, backend)
+
+    async def _backend(
+        self, name: str | None, configuration: Mapping[str, Any] | None
+    ) -> str | None:
+        """The backend of that name, kept for this once if it comes with its configuration."""
+        if name is None:
+            return None
+        backends = self._service.backends
+        try:
+            if configuration is not None:
+                return await asyncio.to_thread(backends.once, name, configuration)
+            await asyncio.to_thread(backends.configuration, name)
+        except (ConfigurationError, OSError) as error:
+            raise ServiceError(str(error)) from error
+        return name
 
     async def _check_params(self, params: Mapping[str, Any]) -> None:
         """Refuse values that no parameter can have, and those of unknown ones."""

@@ -5,11 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxlib import staleness
-from ctxlib.selection import Choice, Selection
+from ctxlib.selection import WHOLE, Choice, Selection
 from daemon.jobs.job import Selection as Selected
 from daemon.store.origins import Record, Records
 
 NO_RECORD = "there is no record of where its result comes from"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are processed: on the `backend` of their first jobs, or on it as a `whole`."""
+
+    backend: str
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,10 +33,10 @@ class RunPlan:
     why: Mapping[str, Sequence[str]]
 
 
-def grouped(plans: Iterable[RunPlan], selection: Selection) -> list[dict[str, Any]]:
+def grouped(plans: Iterable[RunPlan], selection: Selection, place: Place) -> list[dict[str, Any]]:
     """Tell plans as JSON, once for all runs for which they are the same.
 
-    [{"runs", "data", "variables": [{"name", "why"}], "jobs": [{"cluster", "variables"}]}]; jobs
+    [{"runs", "data", "variables": [{"name", "why"}], "jobs": [{"backend", "variables"}]}]; jobs
     also have what is computed because others need it.
     """
     groups: dict[object, list[RunPlan]] = {}
@@ -40,16 +48,19 @@ def grouped(plans: Iterable[RunPlan], selection: Selection) -> list[dict[str, An
             "runs": [plan.run for plan in same],
             "data": same[0].data,
             "variables": [{"name": n, "why": list(why)} for n, why in same[0].why.items()],
-            "jobs": list(_jobs(same[0], selection)),
+            "jobs": list(_jobs(same[0], selection, place)),
         }
         for same in groups.values()
     ]
 
 
-def _jobs(plan: RunPlan, selection: Selection) -> Iterator[dict[str, Any]]:
-    for cluster in (False, True):
-        if needed := selection.needed(plan.why, cluster=cluster):
-            yield {"cluster": cluster, "variables": sorted(needed)}
+def _jobs(plan: RunPlan, selection: Selection, place: Place) -> Iterator[dict[str, Any]]:
+    if place.whole:
+        yield {"backend": place.backend, "variables": sorted(selection.part(plan.why, WHOLE))}
+        return
+    for part in selection.parts(plan.why, place.backend):
+        if needed := {*part.variables, *part.again}:
+            yield {"backend": part.backend or place.backend, "variables": sorted(needed)}
 
 
 class Planner:

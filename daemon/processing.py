@@ -10,6 +10,7 @@ from typing import Any
 
 from ctxlib.journal import Entry
 from ctxlib.memory import parse_memory
+from daemon.backends.managers import HERE, Backends, described
 from daemon.events import MigrationEvent
 from daemon.jobs.folder import process_log
 from daemon.jobs.job import Job
@@ -37,9 +38,13 @@ class Processing:
         origins: Origins,
         *,
         settings: Callable[[], Settings],
+        backends: Backends,
         log: Logger,
     ) -> None:
-        """Write for the database in `folder`; `settings` is asked for each job."""
+        """Write for the database in `folder`; `settings` is asked for each job.
+
+        `backends` are those that jobs may be for.
+        """
         self._folder = folder
         self._table = table
         self._origins = origins
@@ -50,8 +55,8 @@ class Processing:
         self._pictures = Pictures(table)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._generations: dict[str, int] = {}
-        self._said_local = False
         self._making = asyncio.Lock()
+        self._backends = backends
         self.proposal = ProposalFolder(
             folder, lambda: (settings().proposal, settings().proposal_path)
         )
@@ -73,12 +78,10 @@ class Processing:
     def request(self, job: Job) -> dict[str, Any]:
         """The content of job.json: all that a runner, here or elsewhere, has to know.
 
-        This reads the context file, so call it in a thread.
+        This reads files, so call it in a thread. Raises ConfigurationError for a backend that there
+        is not.
         """
         settings, root = self._settings(), self.proposal.path(job.proposal)
-        if job.cluster and not self._said_local:
-            self._said_local = True
-            self._log.info("cluster variables run on this machine, each run's after its others")
         context = self._folder / "context.py"
         return {
             "id": job.id,
@@ -88,7 +91,8 @@ class Processing:
             "variables": None if job.variables is None else list(job.variables),
             "match": list(job.match),
             "params": {**settings.params, **job.params},
-            "cluster": job.cluster,
+            "part": job.part,
+            "backends": self._backends.names(),
             "inputs": list(job.inputs),
             "database": str(self._folder),
             "context": str(context),
@@ -97,11 +101,22 @@ class Processing:
             "run_pattern": settings.run_pattern,
             "source": settings.source,
             "mock": job.mock,
-            "backend": job.backend,
-            "cpus": settings.noncluster_cpus,
-            "memory": parse_memory(settings.noncluster_mem),
-            "timeout": settings.job_timeout,
+            **self._where(job.backend),
             "log": str(process_log(self._folder, job.proposal, job.run)),
+        }
+
+    def _where(self, backend: str) -> dict[str, Any]:
+        """The backend of a job and its configuration, without secrets, and the job's limits."""
+        settings, config = self._settings(), self._backends.configuration(backend)
+        here = config.type in HERE
+        own_timeout = "timeout" in config.model_fields_set
+        return {
+            "backend": backend,
+            "configuration": described(config),
+            # Elsewhere it is the manager that sees to them.
+            "cpus": settings.noncluster_cpus if here else None,
+            "memory": parse_memory(settings.noncluster_mem) if here else None,
+            "timeout": config.timeout if own_timeout else settings.job_timeout,
         }
 
     async def arrived(self, events: Sequence[MigrationEvent]) -> None:

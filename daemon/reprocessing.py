@@ -9,9 +9,10 @@ from ctxlib import parameter
 from ctxlib.errors import Problem
 from ctxlib.parameter import Parameter
 from ctxlib.places import data_root
+from ctxlib.selection import FIRST, WHOLE
 from daemon.control import ServiceError
 from daemon.jobs.job import Selection, Work
-from daemon.plan import Planner, RunPlan, grouped
+from daemon.plan import Place, Planner, RunPlan, grouped
 
 if TYPE_CHECKING:
     from daemon.service import Service
@@ -23,7 +24,7 @@ class Wish:
 
     `runs` are numbers, or "all" for those on disk and in the table. `match` and `variables` select
     as in the context's graph, of what `changed` only what is stale; `params` are values of its
-    parameters. With `mock`, runs need no data.
+    parameters. With `mock`, runs need no data. With `backend`, all of a run is one job there.
     """
 
     runs: Sequence[int] | str
@@ -32,6 +33,7 @@ class Wish:
     mock: bool = False
     params: Mapping[str, Any] | None = None
     changed: bool = False
+    backend: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,18 @@ class Reprocessing:
             plans = await asyncio.to_thread(planner.of_stale, plans, records, params)
         current = [plan.run for plan in plans if not plan.why]
         plans = [plan for plan in plans if plan.why]
-        return plans, {"plan": grouped(plans, planner.selection), "current": current}
+        return plans, {
+            "plan": grouped(plans, planner.selection, self._place(wish)),
+            "current": current,
+        }
 
-    def works(self, wish: Wish, plans: Sequence[RunPlan], *, backend: str) -> list[Work]:
+    def _place(self, wish: Wish) -> Place:
+        home = self._service.settings.noncluster_backend
+        return Place(home) if wish.backend is None else Place(wish.backend, whole=True)
+
+    def works(self, wish: Wish, plans: Sequence[RunPlan]) -> list[Work]:
         """Give the work for runs: what is stale of each, or what was asked for."""
+        place = self._place(wish)
         return [
             Work(
                 proposal=self._proposal,
@@ -117,7 +127,8 @@ class Reprocessing:
                 params=dict(wish.params or {}),
                 variables=tuple(plan.why) if wish.changed else wish.variables,
                 mock=wish.mock,
-                backend=backend,
+                backend=place.backend,
+                part=WHOLE if place.whole else FIRST,
             )
             for plan in plans
         ]

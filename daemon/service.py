@@ -9,16 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from daemon.arrivals import Arrivals
 from daemon.backends.agent_pool import AgentPool
-from daemon.backends.agents import AgentManager
-from daemon.backends.choice import ByBackend
-from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.context import ManagerContext
-from daemon.backends.local import LocalManager, revoke
-from daemon.backends.sequential import SequentialManager
+from daemon.backends.here import revoke
+from daemon.backends.managers import Backends, Managers
 from daemon.context_file import ContextFile
 from daemon.control import ServiceError
 from daemon.control_server import ControlServer
@@ -28,7 +23,7 @@ from daemon.events.filesystem import existing_runs
 from daemon.events.inbox import Inbox
 from daemon.filesystem import is_network
 from daemon.jobs.housekeeping import Housekeeping
-from daemon.jobs.job import LOCAL, SEQUENTIAL, Job, Selection, Work
+from daemon.jobs.job import SEQUENTIAL, Job, Selection, Work
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
 from daemon.jobs.records import Records
@@ -49,7 +44,6 @@ from daemon.watching import Watching, cancel
 Item = dict[str, Any]
 
 LOG = logging.getLogger("runtable")
-AGENT = "agent"
 FOR_EVER = 10.0**8
 """More seconds than any job may take."""
 ENDPOINT_MODES: Mapping[str, int] = {"owner": 0o600, "group": 0o640, "all": 0o640}
@@ -112,9 +106,15 @@ class Service:
             now=self.now,
             log=LOG,
         )
+        self.backends = Backends(self.folder)
         self.origins = Origins(self.database, self.folder / "jobs")
         self.processing = Processing(
-            self.folder, self.table, self.origins, settings=lambda: self.settings, log=LOG
+            self.folder,
+            self.table,
+            self.origins,
+            settings=lambda: self.settings,
+            backends=self.backends,
+            log=LOG,
         )
         self._watching = Watching(
             self.inbox,
@@ -135,38 +135,22 @@ class Service:
             interpreter=self.processing.interpreter,
             register=self.table.register,
             mended=self._context_mended,
+            backends=self.backends.names,
             log=LOG,
         )
 
     async def start_work(self) -> None:
         """Begin to run jobs, and to answer other programs over the control socket."""
-        local = LocalManager(
-            self.folder,
-            self.library,
+        context = ManagerContext(
+            folder=self.folder,
+            library=self.library,
             interpreter=self.processing.interpreter,
-            mode=lambda: self.settings.process_start,
-            idle_seconds=lambda: self.settings.idle_seconds,
-            max_servers=lambda: self.settings.max_servers,
-            claim_ttl=lambda: self.settings.queue_claim_ttl,
+            settings=lambda: self.settings,
             on_wake=lambda job: self.scheduler.wake(job),
             on_end=lambda job, _attempt: self.scheduler.wake(job),
             log=LOG.warning,
         )
-        agents = AgentManager(
-            AgentConfig(),
-            ManagerContext(
-                folder=self.folder,
-                library=self.library,
-                interpreter=self.processing.interpreter,
-                settings=lambda: self.settings,
-                log=LOG.warning,
-                on_wake=lambda job: self.scheduler.wake(job),
-                on_end=lambda job, _attempt: self.scheduler.wake(job),
-            ),
-        )
-        self._manager = ByBackend(
-            {LOCAL: local, SEQUENTIAL: SequentialManager(), AGENT: agents}
-        )
+        self._manager = Managers(context, self.backends)
         outside = Outside(
             manager=self._manager,
             folder=self.folder,
@@ -179,7 +163,6 @@ class Service:
             publish=self.hub.publish,
             loads=lambda loads: self.context.hear(loads=loads),
             revoke=revoke,
-            free_memory=lambda: psutil.virtual_memory().available,
             log=LOG,
         )
         self.scheduler = Scheduler(self.queue, self.inbox, outside)

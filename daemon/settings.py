@@ -92,6 +92,11 @@ FileName = Annotated[
 ]
 RunFolders = Annotated[str, AfterValidator(_run_pattern), Field(title=_PATTERN_WORDS)]
 SourceName = Annotated[str, _matching(re.compile(r"[\w.-]+")), Field(title=_SOURCE_WORDS)]
+BackendName = Annotated[
+    str,
+    _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")),
+    Field(title="the name of a backend: local, cluster, or of a configuration in backends/"),
+]
 HostName = Annotated[str, _matching(_HOST), Field(title=_HOST_WORDS)]
 SandboxCommand = Annotated[str, AfterValidator(sandbox.checked), Field(title=_SANDBOX_WORDS)]
 
@@ -127,6 +132,9 @@ class Settings(BaseModel):
     )
     noncluster_cpus: int = Field(4, ge=1, le=4096, description="cores that one local job may use")
     noncluster_mem: Limit = Field("25G", description="memory that one local job may use")
+    noncluster_backend: BackendName = Field(
+        "local", description="backend of variables that name none: local, or cluster for Slurm"
+    )
     local_jobs: int = Field(
         default_factory=_cores,
         ge=1,
@@ -185,17 +193,13 @@ class Settings(BaseModel):
         description="whom new files are for: owner; group: may write too; all: others may read",
     )
     slurm_partition: SlurmName | None = Field(
-        None, description="Slurm partition, kept: cluster jobs run locally"
+        None, description="Slurm partition; chosen by your groups when not set"
     )
     slurm_reservation: SlurmName | None = Field(
-        None, description="Slurm reservation, kept: cluster jobs run locally"
+        None, description="Slurm reservation, which goes before the partition"
     )
-    slurm_time: SlurmTime | None = Field(
-        None, description="Slurm time limit, kept: cluster jobs run locally"
-    )
-    concurrent_jobs: int = Field(
-        15, ge=1, le=1000, description="Slurm jobs at once, kept: cluster jobs run locally"
-    )
+    slurm_time: SlurmTime | None = Field(None, description="Slurm time limit of cluster jobs")
+    concurrent_jobs: int = Field(15, ge=1, le=1000, description="Slurm jobs at once")
     damnit_python: AbsolutePath | None = Field(
         None, description="Python of the DAMNIT that uses the folder too; kept for it"
     )

@@ -35,8 +35,18 @@ class Beamtime:
         source = self.path / "context-source.py"
         source.write_text(context)
         self.run("init", self.folder, "--proposal", self.proposal, "--context", source)
+        # Slurm's programs may be on this machine, without a cluster behind them.
+        self.configure("cluster", "type: local\n")
         for key, value in {"settle_seconds": 0.2, "memory_reserve": "0", **settings}.items():
             self.run("db-config", key, value)
+
+    def configure(self, name: str, text: str) -> Path:
+        """Write the configuration of a backend as YAML."""
+        path = self.folder / "backends" / f"{name}.yml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o640)
+        return path
 
     def run(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `runtable` command in the database folder (or where it is being made)."""

@@ -29,7 +29,7 @@ def make_job(
         "data": "raw",
         "variables": None,
         "match": [],
-        "cluster": False,
+        "part": "",
         "inputs": [],
         "database": str(database),
         "context": str(context_path or database / "context.py"),

@@ -1,6 +1,7 @@
 """A scheduler with a manager that does as it is told: journals are written by the tests."""
 
 import asyncio
+import json
 import logging
 from itertools import count
 from types import SimpleNamespace
@@ -43,8 +44,10 @@ class Attempt:
         (self.folder / "claim").write_text("{}")
         self.say("claimed", 0)
 
-    def plan(self, *order, cluster=()):
-        self.say("plan", order=list(order), cluster=list(cluster), variables=[], problems=[])
+    def plan(self, *order, **needs):
+        """`needs` are the parts that are left for others, each with those that it needs."""
+        later = [{"part": p, "variables": [], "needs": list(n)} for p, n in needs.items()]
+        self.say("plan", order=list(order), later=later, variables=[], problems=[])
 
     def result(self, variable):
         (self.folder / "fragments" / f"{variable}.h5").touch()
@@ -64,11 +67,21 @@ class ScriptedManager:
         self.submitted, self.lost, self.cancelled, self.fenced = [], {}, {}, []
         self.play, self.refuse, self.wake = None, None, lambda job: None
         self.unclaimed = False
+        self.refuse_on = {}
+        self.rooms = lambda backend: 2
         self.host, self.signs = "max-exfl001", "none"
 
+    async def room(self, backend, at_work):
+        return self.rooms(backend) - at_work
+
+    async def by_manager(self, handles):
+        return {"": handles} if handles else {}
+
     async def submit(self, folder):
-        if self.refuse is not None:
-            raise self.refuse
+        backend = json.loads((folder.parent / "job.json").read_bytes())["backend"]
+        refused = self.refuse_on.get(backend, self.refuse)
+        if refused is not None:
+            raise refused
         attempt = Attempt(folder, self.wake)
         self.submitted.append(attempt)
         if not self.unclaimed:
@@ -114,16 +127,16 @@ class Bench:
         self.folder = folder
         (folder / "context.py").write_text("")
         self.manager = ScriptedManager()
+        self.manager.rooms = lambda _: self.settings.local_jobs
         self.settings = SimpleNamespace(
+            noncluster_backend="local",
             local_jobs=2,
-            memory_reserve="1G",
             max_attempts=3,
             stop_grace=0,
             host_heartbeat_ttl=60,
             worker_stale_grace_seconds=120,
             job_status_ttl=300,
         )
-        self.free = 8 * 2**30
         self.applied, self.combined, self.arrived, self.rows, self.updates = [], [], [], [], []
         self.loads = []
         self.on_apply = self.on_combine = self.on_arrived = None
@@ -137,10 +150,17 @@ class Bench:
         self.queue = Queue(
             self.db, log=LOG, now=lambda: self.time, new_id=lambda now: f"j{next(self.numbers)}"
         )
+        look = self.queue.waiting_for
+
+        async def waiting_for():
+            self.looks += 1
+            return await look()
+
+        self.queue.waiting_for = waiting_for
         outside = Outside(
             manager=self.manager,
             folder=self.folder,
-            settings=self.look,
+            settings=lambda: self.settings,
             request=self.request,
             apply=self.apply,
             combine=lambda job: self.combine(job),
@@ -149,7 +169,6 @@ class Bench:
             publish=self.updates.append,
             loads=self.loads.append,
             revoke=self.revoke,
-            free_memory=lambda: self.free,
             log=LOG,
             now=lambda: self.time,
             clock=self.clock,
@@ -161,10 +180,6 @@ class Bench:
         """A monotonic one; each time that somebody looks, `tick` seconds are over."""
         self.ticks += self.tick
         return self.ticks
-
-    def look(self):
-        self.looks += 1
-        return self.settings
 
     async def looked(self):
         """Have the dispatcher look, to its end, for jobs that may start."""
@@ -189,7 +204,8 @@ class Bench:
 
     def request(self, job):
         context = str(self.folder / "context.py")
-        return {"id": job.id, "run": job.run, "context": context, "backend": job.backend}
+        where = dict.fromkeys(dispatcher.WHERE) | {"backend": job.backend}
+        return {"id": job.id, "run": job.run, "context": context, **where}
 
     async def apply(self, request, entries):
         if self.on_apply:

@@ -29,11 +29,28 @@ class ContextBroken(Exception):
         super().__init__("; ".join(str(problem["message"]) for problem in self.problems))
 
 
+class Unavailable(Exception):
+    """A backend takes no jobs now, and may later; str() says why. Its jobs wait, others do not."""
+
+
 class Manager(Protocol):
-    """One way to run jobs. An attempt is known by its folder, `jobs/<id>/<attempt>`."""
+    """One way to run jobs. An attempt is known by its folder, `jobs/<id>/<attempt>`.
+
+    A configuration's manager is made as `manager_class()(config, context)`; see `context`.
+    """
+
+    def room(self, at_work: int) -> int:
+        """How many more attempts it takes now that it has `at_work`; 0 or less: none.
+
+        It does not wait for anything. Raises Unavailable to say why it takes none.
+        """
 
     async def submit(self, attempt_dir: Path) -> str:
-        """Hand the attempt over and return a handle for it; raises ContextBroken."""
+        """Hand the attempt over and return a handle for it, one line of text.
+
+        Raises ContextBroken, Unavailable when it can be tried again later, and other exceptions
+        when the attempt is lost.
+        """
 
     async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
         """Tell how the attempts are doing, those of an earlier daemon too; one query for all."""

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class ServerKey:
     """What one fork server is for: jobs of this context in this Python, `fork` or `fresh`.
 
     `alone` is the only attempt that it is for, if it may be one that takes its server with it.
+    `environment` are the variables that it has beyond the daemon's; they may be secret.
     """
 
     context: Path
     interpreter: Interpreter
     mode: str
     alone: str = ""
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ class ForkServer:
         command += ["--channel", str(channel.fileno()), "--wake", str(self._wake.fileno())]
         command += ["--fresh"] if self.key.mode == "fresh" else []
         command += ["--terminal"] if self._terminal else []
-        environment = {**os.environ, **ENVIRONMENT}
+        environment = {**os.environ, **ENVIRONMENT, **dict(self.key.environment)}
         # It would keep the working directory, where ctxlib is, from being looked at.
         environment.pop("PYTHONSAFEPATH", None)
         with contextlib.ExitStack() as stack:

@@ -7,13 +7,18 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ctxlib import cgroup, claim, processes
+import psutil
+
+from ctxlib import claim
 from ctxlib.imports import stamp
 from ctxlib.job_folder import REQUEST
-from ctxlib.journal import Entry, JournalReader
-from daemon.backends import ContextBroken, Status
+from ctxlib.memory import parse_memory
+from daemon.backends import ContextBroken, Status, Unavailable
+from daemon.backends.configurations.local import LocalConfig
+from daemon.backends.configurations.secrets import SecretError
+from daemon.backends.context import ManagerContext
 from daemon.backends.forkserver import Answer, ForkServer, KilledLoading, ServerKey
-from daemon.sandbox import Interpreter
+from daemon.backends.here import fence, look_at, request_stop
 
 # A context that is edited more often than this while one job waits is not ready for it.
 _MOST_RELOADS = 10
@@ -22,48 +27,45 @@ _LOOK_SECONDS = 1.0
 
 
 class LocalManager:
-    """Submits attempts to fork servers, which it starts, replaces and lets go.
-
-    `folder` is the database folder, `library` the folder that has ctxlib in it. `interpreter`,
-    `mode` (`fork` or `fresh`), `idle_seconds`, `max_servers` and `claim_ttl` are asked when they
-    matter. `on_wake` is told the id of a job with something new to read, `on_end` the id and the
-    number of an attempt that has ended or lost its process.
-    """
+    """Submits attempts to fork servers, which it starts, replaces and lets go."""
 
     def __init__(
         self,
-        folder: Path,
-        library: Path,
+        config: LocalConfig,
+        context: ManagerContext,
         *,
-        interpreter: Callable[[], Interpreter],
-        mode: Callable[[], str],
-        idle_seconds: Callable[[], float],
-        max_servers: Callable[[], int],
-        claim_ttl: Callable[[], float],
-        on_wake: Callable[[str], None],
-        on_end: Callable[[str, int], None],
-        log: Callable[[str], None],
         load_limit: float = 300.0,
         terminal: bool = False,
+        free_memory: Callable[[], int] = lambda: psutil.virtual_memory().available,
     ) -> None:
-        self._folder = folder
-        self._library = library
-        self._interpreter = interpreter
-        self._mode = mode
-        self._idle_seconds = idle_seconds
-        self._max_servers = max_servers
-        self._claim_ttl = claim_ttl
-        self._on_wake = on_wake
-        self._on_end = on_end
-        self._log = log
+        """Run jobs in the environment that `config` gives them.
+
+        A context file has `load_limit` seconds to be loaded; with `terminal` its output and that
+        of jobs stays on the terminal. `free_memory` is in bytes.
+        """
+        self._config = config
+        self._context = context
         self._load_limit = load_limit
         self._terminal = terminal
+        self._free_memory = free_memory
         self._servers: dict[ServerKey, ForkServer] = {}
         self._starting: dict[ServerKey, asyncio.Lock] = {}
         # Those that were replaced still have their last jobs.
         self._living: set[ForkServer] = set()
         self._at_work: dict[str, ForkServer] = {}
         self._wake: tuple[socket.socket, socket.socket] | None = None
+
+    def room(self, at_work: int) -> int:
+        """How many more there may be by `local_jobs`; raises Unavailable when memory is short."""
+        settings = self._context.settings()
+        left = settings.local_jobs - at_work
+        free = self._free_memory() if left > 0 else 0
+        if left > 0 and free <= parse_memory(settings.memory_reserve):
+            raise Unavailable(
+                f"{free / 2**30:.1f} GB of memory are free, memory_reserve is "
+                f"{settings.memory_reserve}"
+            )
+        return left
 
     async def submit(self, attempt_dir: Path) -> str:
         """Hand an attempt to a fork server; return its handle once a process has claimed it.
@@ -75,7 +77,13 @@ class LocalManager:
         handle = str(attempt_dir)
         # An earlier attempt may have ended its server, and other jobs with it.
         alone = "" if attempt_dir.name == "1" else handle
-        key = ServerKey(Path(request["context"]), self._interpreter(), self._mode(), alone)
+        key = ServerKey(
+            Path(request["context"]),
+            self._context.interpreter(),
+            self._context.settings().process_start,
+            alone,
+            self._environment(),
+        )
         for _ in range(_MOST_RELOADS):
             server = await self._server(key)
             self._at_work[handle] = server
@@ -93,9 +101,15 @@ class LocalManager:
         message = f"{key.context} was changed {_MOST_RELOADS} times while it was loaded"
         raise ContextBroken([{"message": message, "line": None, "variable": None, "mend": ""}])
 
+    def _environment(self) -> tuple[tuple[str, str], ...]:
+        try:
+            return tuple(sorted(self._config.environment().items()))
+        except SecretError as error:
+            raise Unavailable(str(error)) from error
+
     async def _offer(self, server: ForkServer, handle: str) -> Answer:
         """Offer an attempt to a server; one that hangs is ended, with all that it is at."""
-        limit = self._claim_ttl()
+        limit = self._context.settings().queue_claim_ttl
         try:
             async with asyncio.timeout(limit):
                 return await server.start(handle)
@@ -153,10 +167,10 @@ class LocalManager:
             try:
                 server = await self._launch(key)
             except KilledLoading as killed:
-                self._log(f"{key.context}: {killed}; trying once more")
+                self._context.log(f"{key.context}: {killed}; trying once more")
                 server = await self._launch(key)
             if server.note:
-                self._log(f"{key.context}: {server.note}")
+                self._context.log(f"{key.context}: {server.note}")
             self._servers[key] = server
             self._living.add(server)
             server.listening.add_done_callback(lambda _: self._living.discard(server))
@@ -174,11 +188,11 @@ class LocalManager:
     def _new_server(self, key: ServerKey) -> ForkServer:
         return ForkServer(
             key,
-            folder=self._folder,
-            library=self._library,
+            folder=self._context.folder,
+            library=self._context.library,
             wake=self._wake_end(),
             terminal=self._terminal,
-            idle_seconds=self._idle_seconds,
+            idle_seconds=lambda: self._context.settings().idle_seconds,
             on_end=self._ended,
         )
 
@@ -186,7 +200,7 @@ class LocalManager:
         """Let go of the servers that have been used least lately, if there are too many."""
         usable = [server for server in self._servers.values() if server.usable]
         usable.sort(key=lambda server: (server.busy, server.last_used))
-        for server in usable[: max(0, len(usable) + 1 - self._max_servers())]:
+        for server in usable[: max(0, len(usable) + 1 - self._context.settings().max_servers)]:
             self._let_go(server)
 
     def _let_go(self, server: ForkServer) -> None:
@@ -203,7 +217,7 @@ class LocalManager:
             if self._at_work.get(handle) is server:
                 del self._at_work[handle]
             folder = Path(handle)
-            self._on_end(folder.parent.name, int(folder.name))
+            self._context.on_end(folder.parent.name, int(folder.name))
 
     def _wake_end(self) -> socket.socket:
         """The end of a datagram socket that runners write job ids to."""
@@ -220,7 +234,7 @@ class LocalManager:
             while True:
                 jobs[reading.recv(4096).decode()] = None
         for job in jobs:
-            self._on_wake(job)
+            self._context.on_wake(job)
 
 
 async def _end_when_edited(loading: asyncio.Task[None], context: Path) -> None:
@@ -245,84 +259,3 @@ def _stamp(path: str) -> tuple[int, int] | None:
 def _unclaimed(attempt_dir: Path) -> bool:
     """Tell whether an attempt is there, and not claimed yet."""
     return attempt_dir.is_dir() and not claim.exists(attempt_dir)
-
-
-def request_stop(attempt_dir: Path, reason: str) -> None:
-    """Ask whoever watches the attempt, on whatever host, to end it with all its processes."""
-    (attempt_dir / claim.STOP_FILE).write_text(reason)
-
-
-def revoke(attempt_dir: Path) -> bool:
-    """Claim an attempt so that nobody can start it later; True if nobody had."""
-    return claim.make(attempt_dir, "revoked") is not None
-
-
-def fence(attempt_dir: Path, reason: str) -> None:
-    """End whoever claimed the attempt on this host; on another host it is asked for its end."""
-    request_stop(attempt_dir, reason)
-    made = claim.read(attempt_dir)
-    if made is not None and made.alive():
-        processes.kill_until_gone(lambda: [made.pid] if made.alive() else [])
-        look_at(attempt_dir)
-
-
-def look_at(attempt_dir: Path) -> Status:
-    """Tell from its folder how an attempt is doing.
-
-    What is lost leaves no process behind, and one that nobody has claimed cannot be started late.
-    """
-    if not attempt_dir.is_dir():
-        # Whoever watches the attempt notices this too, and ends it.
-        return Status("lost", "its folder was deleted")
-    entries = JournalReader(attempt_dir).read_watcher()
-    ended = next((entry for entry in entries if entry.kind == "ended"), None)
-    if ended is not None:
-        return Status("ended", ended.fields["reason"])
-    made = claim.read(attempt_dir)
-    if made is None:
-        if not claim.exists(attempt_dir):
-            revoke(attempt_dir)
-            return Status("lost", "no process had begun with it")
-        return Status("lost", "the process that claimed it was killed at once")
-    if made.mode == "revoked":
-        return Status("lost", "no process had begun with it")
-    if not made.here():
-        return Status("running", f"on {made.host}", signs="elsewhere")
-    if made.alive():
-        return Status("running", signs="here")
-    if made.boot_id != processes.boot_id():
-        return Status("lost", f"{made.host} was restarted")
-    _end_remains(attempt_dir, entries)
-    # It may have ended the job, and itself, between the two looks.
-    if any(entry.kind == "ended" for entry in JournalReader(attempt_dir).read_watcher()):
-        return look_at(attempt_dir)
-    return Status("lost", f"its process {made.pid} is gone")
-
-
-def _end_remains(attempt_dir: Path, entries: Iterable[Entry]) -> None:
-    """Kill what is left of runners whose watcher is gone: sessions, control group, what left these.
-
-    The runners themselves end with their watcher; programs that they started do not.
-    """
-    entries = list(entries)
-    began = {e.fields["pid"]: e.fields["pid_start"] for e in entries if e.kind == "runner"}
-    if not began:
-        return
-    claimed = (entry.fields.get("group") for entry in entries if entry.kind == "claimed")
-    groups = [Path(group) for group in claimed if group is not None]
-
-    def remains() -> list[int]:
-        # A session's number is not given out again as long as it has members.
-        members = [
-            process.pid
-            for process in processes.everyone()
-            if process.session in began
-            and process.start >= (began[process.session] or 0)
-            and not process.zombie
-        ]
-        members += [pid for group in groups for pid in cgroup.members(group)]
-        return [*members, *processes.started_with(processes.ATTEMPT, str(attempt_dir))]
-
-    processes.kill_until_gone(remains)
-    for group in groups:
-        cgroup.remove(group)

@@ -11,8 +11,12 @@ from pathlib import Path
 
 from ctxlib import claim
 from daemon.backends import Status
-from daemon.backends.local import LocalManager, look_at, request_stop
+from daemon.backends.configurations.local import LocalConfig, SequentialConfig
+from daemon.backends.context import ManagerContext
+from daemon.backends.here import look_at, request_stop
+from daemon.backends.local import LocalManager
 from daemon.sandbox import Interpreter
+from daemon.settings import Settings
 
 TAKE_SECONDS = 10.0
 """Within this time the command has to take an attempt that it is given."""
@@ -25,10 +29,19 @@ _TAKEN = "taken"
 class SequentialManager:
     """Leaves attempts to whoever asked for them (see `run_here`)."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: SequentialConfig,  # noqa: ARG002 - all managers are made alike
+        context: ManagerContext,  # noqa: ARG002
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`clock` tells for how long an attempt has been waiting for its command."""
         self._clock = clock
         self._offered: dict[str, float] = {}
+
+    def room(self, at_work: int) -> int:
+        """One at a time: its command asks for the next one when that has ended."""
+        return 1 - at_work
 
     async def submit(self, attempt_dir: Path) -> str:
         """Offer an attempt to its command; the handle is its folder."""
@@ -78,19 +91,20 @@ async def run_here(
     if claim.exists(attempt_dir) or claim.make(attempt_dir, "sequential", name=_TAKEN) is None:
         return
     ended = asyncio.Event()
-    manager = LocalManager(
-        folder,
-        library,
+    # Its job follows at once, so that nothing idles for long; `close` ends it.
+    settings = Settings(
+        process_start="fresh", idle_seconds=10, max_servers=1, queue_claim_ttl=int(LOAD_SECONDS)
+    )
+    context = ManagerContext(
+        folder=folder,
+        library=library,
         interpreter=lambda: interpreter,
-        mode=lambda: "fresh",
-        idle_seconds=lambda: TAKE_SECONDS,  # its job follows at once; `close` ends it
-        max_servers=lambda: 1,
-        claim_ttl=lambda: LOAD_SECONDS,
+        settings=lambda: settings,
+        log=lambda _text: None,
         on_wake=lambda _job: None,
         on_end=lambda _job, _attempt: ended.set(),
-        log=lambda _text: None,
-        terminal=True,
     )
+    manager = LocalManager(LocalConfig(), context, terminal=True)
     try:
         await manager.submit(attempt_dir)
         await ended.wait()

@@ -84,6 +84,7 @@ def describe(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Variables", _selection(job)
     if job["params"]:
         yield "Parameters", ", ".join(f"{name} = {value}" for name, value in job["params"].items())
+    yield "Backend", job["backend"]
     yield "From", f"{job['source']}, {'live' if job['live'] else 'again'}"
     yield "State", _state(job)
     if job["problem"]:
@@ -99,7 +100,7 @@ def describe(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _selection(job: Mapping[str, Any]) -> str:
-    kind = "cluster variables" if job["cluster"] else "variables"
+    kind = f"{job['part']} variables" if job["part"] not in ("", "*") else "variables"
     if job["variables"] is not None:
         return ", ".join(job["variables"])
     if job["match"]:

@@ -6,6 +6,8 @@ from typing import Any
 from daemon.cli.output import plural
 from daemon.cli.runs import format_runs
 
+LOCAL = "local"
+"""The backend that goes without saying."""
 _DATA = {"raw": "raw data", "proc": "proc data", "all": "raw and proc data"}
 
 
@@ -35,7 +37,7 @@ def plan_lines(answer: Mapping[str, Any], *, changed: bool) -> Iterator[str]:
 def _job_lines(group: Mapping[str, Any], asked: set[str]) -> Iterator[str]:
     """One line for each job of a run, and one for what is computed because others need it."""
     for number, job in enumerate(group["jobs"]):
-        where = "cluster job" if job["cluster"] else "job"
+        where = "job" if job["backend"] == LOCAL else f"{job['backend']} job"
         after = " after it" if number else ""
         yield f"  {where}{after}: {', '.join(job['variables'])}"
     needed = {name for job in group["jobs"] for name in job["variables"]} - asked

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.cli.chosen_backend import chosen_backend
 from daemon.cli.folder import PROPOSAL, connect, database_folder, in_option, program, quote
 from daemon.cli.following import follow, report, say_interrupted, say_skipped, submit
 from daemon.cli.foreground import run_each
@@ -43,7 +44,12 @@ INTERRUPTED = 130
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--mock", is_flag=True, help="With an empty run, without reading data.")
-@click.option("--direct", is_flag=True, help="On this machine, which is the default.")
+@click.option("--direct", is_flag=True, help="All on this machine: short for --backend local.")
+@click.option(
+    "--backend",
+    metavar="NAME|FILE",
+    help="All variables of a run in one job there, for this once.",
+)
 @click.option(
     "--foreground",
     is_flag=True,
@@ -74,7 +80,8 @@ def command(
     changed: bool,
     dry_run: bool,
     mock: bool,
-    direct: bool,  # noqa: ARG001 - there is no other way yet; notes and scripts name it
+    direct: bool,
+    backend: str | None,
     foreground: bool,
     watch: bool,
     no_wait: bool,
@@ -102,6 +109,10 @@ def command(
         raise click.UsageError(
             "--watch waits for jobs and shows them: not with --foreground, and not with --no-wait"
         )
+    if direct and backend not in (None, "local"):
+        raise click.UsageError("--direct is for this machine: not with --backend")
+    if foreground and backend is not None:
+        raise click.UsageError("--foreground runs on this terminal: not with --backend")
     folder = database_folder(directory)
     request: dict[str, Any] = {
         "match": list(match),
@@ -112,6 +123,7 @@ def command(
         "changed": changed,
         "params": _parse_params(param),
         "proposal": proposal,
+        **chosen_backend("local" if direct and not foreground else backend),
     }
     request |= {name: value for name, value in later.items() if value}
     at_once = 1 if watch else concurrent_jobs

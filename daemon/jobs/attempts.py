@@ -1,6 +1,7 @@
 """The life of attempts once they have begun: each is followed, and what it came to is concluded."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -11,7 +12,8 @@ from daemon.jobs.folder import attempt_folder
 from daemon.jobs.follower import Follower, Outcome
 from daemon.jobs.job import SUBMISSION, Job
 from daemon.jobs.outside import Outside
-from daemon.jobs.queue import Queue, cluster_id
+from daemon.jobs.parts import part_id
+from daemon.jobs.queue import Queue
 from daemon.jobs.states import TERMINAL, Refused, State
 from daemon.jobs.trouble import insist
 
@@ -45,6 +47,7 @@ class Attempts:
         self._poll_seconds = poll_seconds
         self.followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
         self._busy = asyncio.Event()
+        self._told: dict[str, str] = {}
 
     def follow(self, follower: Follower) -> None:
         """Follow an attempt to its end, in a task of its own."""
@@ -89,12 +92,13 @@ class Attempts:
             self._queue.finish,
             *(job, State(outcome.how), outcome.reason),
             offsets=outcome.offsets,
-            cluster=outcome.cluster,
+            later=outcome.later,
             by=outcome.by,
         )
         ended = await insist(finish, job.name, self._outside.log)
-        if outcome.cluster:
-            self._outside.publish((await self._queue.get(cluster_id(job))).update())
+        for later in outcome.later:
+            following = await self._queue.get(part_id(job, later.part))
+            self._outside.publish(following.update())
         if ended.state is State.FAILED:
             self._outside.log.error("%s failed: %s", job.name, ended.reason)
         self._finisher.add(ended)
@@ -165,25 +169,42 @@ class Attempts:
                 return
         await manager.fence(handle, why)
 
+    def by_backend(self) -> Counter[str]:
+        """How many are at work on each backend."""
+        return Counter(follower.job.backend for follower, _ in self.followers.values())
+
     async def poll(self) -> None:
-        """Ask the manager about all attempts now and then, for ever, as nobody else may tell."""
-        told = ""
-        while True:
-            if not self.followers:
-                self._busy.clear()
-                await self._busy.wait()
-            await asyncio.sleep(self._poll_seconds)
-            followers = {f.handle: f for f, _ in self.followers.values()}
-            try:
-                answers = await self._outside.manager.poll(list(followers))
-                told = ""
-            except Exception as error:
-                answers = {}
-                if told != str(error):
-                    told = str(error)
-                    self._outside.log.exception("the manager cannot say how its jobs are")
-            for handle, follower in followers.items():
-                if handle in answers:
-                    follower.note(answers[handle])
-                else:
-                    follower.wake()
+        """Ask the managers about all attempts now and then, for ever, as nobody else may tell."""
+        asking: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                if not self.followers:
+                    self._busy.clear()
+                    await self._busy.wait()
+                await asyncio.sleep(self._poll_seconds)
+                handles = [follower.handle for follower, _ in self.followers.values()]
+                for key, theirs in (await self._outside.manager.by_manager(handles)).items():
+                    # One that takes long to answer delays nobody else's.
+                    if key not in asking or asking[key].done():
+                        asking[key] = asyncio.create_task(self._ask(key, theirs))
+        finally:
+            for task in asking.values():
+                task.cancel()
+
+    async def _ask(self, key: str, handles: list[str]) -> None:
+        try:
+            answers = await self._outside.manager.poll(handles)
+            self._told.pop(key, None)
+        except Exception as error:
+            answers = {}
+            if self._told.get(key) != str(error):
+                self._told[key] = str(error)
+                self._outside.log.exception("a manager cannot say how its jobs are")
+        followers = {follower.handle: follower for follower, _ in self.followers.values()}
+        for handle in handles:
+            if handle not in followers:
+                continue
+            if handle in answers:
+                followers[handle].note(answers[handle])
+            else:
+                followers[handle].wake()

@@ -1,6 +1,7 @@
 """Which job is next, which one absorbs an event, whose fragments may go: the queue's choices."""
 
 import sqlite3
+from collections.abc import Collection
 
 from daemon.jobs.changes import UNFINISHED
 from daemon.jobs.job import COMBINED, PENDING, Job, Work, job_of
@@ -8,18 +9,35 @@ from daemon.jobs.job import COMBINED, PENDING, Job, Work, job_of
 _FREE = f"""state = 'queued' AND not_before <= :now
     AND NOT EXISTS (SELECT 1 FROM jobs AS b
         WHERE b.id = j.after AND b.state IN {UNFINISHED})
-    AND NOT EXISTS (
+    AND (j.inputs = '[]' OR NOT EXISTS (SELECT 1 FROM jobs AS b,
+            json_each(CASE WHEN json_valid(j.inputs) THEN j.inputs ELSE '[]' END) AS i
+        WHERE b.id = i.value AND b.state IN {UNFINISHED}))
+    AND (j.command IS NOT NULL OR NOT EXISTS (
         SELECT 1 FROM jobs AS o WHERE o.proposal = j.proposal AND o.run = j.run AND o.id != j.id
         AND (o.data = j.data OR 'all' IN (o.data, j.data))
         AND (o.state IN ('dispatched', 'running', 'stop_requested')
-             OR (o.state = 'queued' AND o.position < j.position)))"""
+             OR (o.state = 'queued' AND o.position < j.position))
+        AND o.command IS NULL
+        AND NOT (j.part != '' AND o.part != '' AND j.after IS o.after)))"""
 """Jobs that may start: never two of the same run and data at once, and those in their order, so
-that what was computed from older data cannot replace what is newer."""
+that what was computed from older data cannot replace what is newer. The parts of one run that do
+not need each other run beside each other."""
 
 _NEXT = (
-    f"SELECT * FROM jobs AS j WHERE live = 1 AND {_FREE} ORDER BY position DESC LIMIT 1",
-    f"SELECT * FROM jobs AS j WHERE live = 0 AND {_FREE} ORDER BY position LIMIT 1",
+    f"SELECT * FROM jobs AS j WHERE backend = :backend AND live = 1 AND {_FREE}"
+    " ORDER BY position DESC LIMIT 1",
+    f"SELECT * FROM jobs AS j WHERE backend = :backend AND live = 0 AND {_FREE}"
+    " ORDER BY position LIMIT 1",
 )
+
+_BACKENDS = """WITH RECURSIVE found (backend) AS (
+        SELECT min(backend) FROM jobs INDEXED BY queued_by_backend WHERE state = 'queued'
+        UNION ALL
+        SELECT (SELECT min(backend) FROM jobs INDEXED BY queued_by_backend
+                WHERE state = 'queued' AND backend > found.backend)
+        FROM found WHERE found.backend IS NOT NULL)
+    SELECT backend FROM found WHERE backend IS NOT NULL"""
+"""The backends of queued jobs; it takes as many steps as there are backends, not jobs."""
 
 _NEEDED = f"""SELECT 1 FROM jobs AS f,
         json_each(CASE WHEN json_valid(f.inputs) THEN f.inputs ELSE '[]' END) AS i
@@ -28,12 +46,28 @@ _NEEDED = f"""SELECT 1 FROM jobs AS f,
 """Jobs that still take something from the fragments of job j."""
 
 
-def next_row(connection: sqlite3.Connection, now: float) -> sqlite3.Row | None:
-    """The row of the job that starts next: live ones first, the newest of them; then in order."""
-    for query in _NEXT:
-        row: sqlite3.Row | None = connection.execute(query, {"now": now}).fetchone()
-        if row is not None:
-            return row
+def backends(connection: sqlite3.Connection) -> list[str]:
+    """The backends that queued jobs are for."""
+    return [row["backend"] for row in connection.execute(_BACKENDS)]
+
+
+def next_row(
+    connection: sqlite3.Connection, now: float, among: Collection[str] | None = None
+) -> sqlite3.Row | None:
+    """The row of the job that starts next: live ones first, the newest of them; then in order.
+
+    It is one for a backend in `among`, if given.
+    """
+    among = backends(connection) if among is None else among
+    for query, first in zip(_NEXT, (max, min), strict=True):
+        rows = [
+            row
+            for backend in among
+            if (row := connection.execute(query, {"now": now, "backend": backend}).fetchone())
+        ]
+        if rows:
+            found: sqlite3.Row = first(rows, key=lambda row: row["position"])
+            return found
     return None
 
 
@@ -42,11 +76,11 @@ def absorbing(connection: sqlite3.Connection, work: Work) -> Job | None:
     row = connection.execute(
         """SELECT * FROM jobs AS j
            WHERE proposal = ? AND run = ? AND data = ? AND state = 'queued' AND variables IS NULL
-           AND match = '[]' AND inputs = '[]' AND cluster = 0 AND mock = 0 AND after IS NULL
-           AND backend = 'local' AND params = '{}'
+           AND match = '[]' AND inputs = '[]' AND part = ? AND mock = 0 AND after IS NULL
+           AND backend = ? AND params = '{}' AND command IS NULL
            AND NOT EXISTS (SELECT 1 FROM attempts WHERE job = j.id)
            ORDER BY position DESC LIMIT 1""",
-        (work.proposal, work.run, work.data),
+        (work.proposal, work.run, work.data, work.part, work.backend),
     ).fetchone()
     try:
         return None if row is None else job_of(row)

@@ -1,18 +1,18 @@
-"""Starts jobs: as many as there are slots, while there is memory, unless the context is broken."""
+"""Starts jobs: as many as each backend has room for, unless the context is broken."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ctxlib import claim
 from ctxlib.job_folder import attempts
-from ctxlib.memory import parse_memory
-from daemon.backends import ContextBroken
+from daemon.backends import ContextBroken, Unavailable
+from daemon.backends.configurations.errors import ConfigurationError
 from daemon.jobs import folder
 from daemon.jobs.follower import Follower, broken_context
+from daemon.jobs.holds import HOLD_SECONDS, Holds, Signature, signature_of
 from daemon.jobs.job import LOCAL, Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.queue import Queue
@@ -22,26 +22,8 @@ LOOK_SECONDS = 1.0
 """How often to look whether what holds jobs up is over."""
 IDLE_SECONDS = 5.0
 """How often to look for a job that may start, when there are some and none may."""
-HOLD_SECONDS = 30.0
-"""After how long one job is tried although nothing has changed."""
-TROUBLE_SECONDS = 5.0
-"""The same when the host or its disks are in trouble, which nothing tells the end of."""
-
-Signature = tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True)
-class _Hold:
-    """Nothing starts, because of `why`, until `until` or until the Python files have changed.
-
-    `broken` are the problems of the context file if these are why.
-    """
-
-    why: str
-    until: float
-    sources: Path | None
-    signature: Signature | None
-    broken: list[dict[str, Any]] | None
+WHERE = ("backend", "configuration", "cpus", "memory", "timeout")
+"""What of a request says where and under which limits its job runs."""
 
 
 class Dispatcher:
@@ -52,35 +34,35 @@ class Dispatcher:
         queue: Queue,
         outside: Outside,
         *,
-        at_work: Callable[[], int],
+        at_work: Callable[[], Mapping[str, int]],
         begun: Callable[[Follower], None],
         lost: Callable[[Job, str], Awaitable[None]],
     ) -> None:
-        """`at_work` counts the jobs at work; `lost` is told of those that could not be started."""
+        """`at_work` counts the jobs at work on each backend.
+
+        `lost` is told of those that could not be started.
+        """
         self._queue = queue
         self._outside = outside
         self._at_work = at_work
         self._begun = begun
         self._lost = lost
         self._news = asyncio.Event()
-        self._hold: _Hold | None = None
-        self._explained: tuple[str, set[str]] = ("", set())
-        self._short_of_memory = ""
+        self._holds = Holds(queue, outside)
 
     @property
     def waiting(self) -> str | None:
-        """Why queued jobs do not start, if something is in the way of all of them."""
-        return self._hold.why if self._hold is not None else self._short_of_memory or None
+        """Why queued jobs do not start, if something is in the way of them."""
+        return self._holds.waiting
 
     @property
     def broken(self) -> list[dict[str, Any]] | None:
         """The problems of the context file that all jobs wait for, if they do."""
-        return None if self._hold is None else self._hold.broken
+        return self._holds.broken
 
     def try_again(self) -> None:
         """The context file was mended, which may not show in the files beside it."""
-        if self._hold is not None and self._hold.broken is not None:
-            self._hold = replace(self._hold, until=self._outside.clock())
+        if self._holds.try_again():
             self.wake()
 
     def wake(self) -> None:
@@ -103,33 +85,45 @@ class Dispatcher:
 
     async def _start_next(self) -> float | None:
         """Start a job; after how many seconds to try the next (None: with the next news)."""
-        settings = self._outside.settings()
-        if self._at_work() >= settings.local_jobs:
-            return None
-        due = await insist(self._queue.next_due, "reading the queue", self._outside.log)
-        if due is None:
-            self._short_of_memory = ""
-            return await self._hold_nothing()
-        if self._hold is not None and not await self._is_over(self._hold):
+        log = self._outside.log
+        backends = await insist(self._queue.waiting_for, "reading the queue", log)
+        if not backends:
+            return None if await self._holds.nobody_waits() else LOOK_SECONDS
+        if await self._holds.everything_waits():
             return LOOK_SECONDS
-        free = self._outside.free_memory()
-        if free <= parse_memory(settings.memory_reserve):
-            self._short_of_memory = (
-                f"{free / 2**30:.1f} GB of memory are free, memory_reserve is "
-                f"{settings.memory_reserve}"
-            )
-            return LOOK_SECONDS
-        self._short_of_memory = ""
-        job = await insist(self._queue.claim, "reading the queue", self._outside.log)
+        at_work = self._at_work()
+        rooms = {name: await self._room(name, at_work.get(name, 0)) for name in backends}
+        able = [name for name, room in rooms.items() if room]
+        held = None in rooms.values()
+        if not able:
+            return LOOK_SECONDS if held else None
+        job = await insist(lambda: self._queue.claim(able), "reading the queue", log)
         if job is None:
-            left = due - self._outside.now()
-            return min(left, IDLE_SECONDS) if left > 0 else IDLE_SECONDS
+            due = await insist(self._queue.next_due, "reading the queue", log)
+            left = 0.0 if due is None else due - self._outside.now()
+            pause = min(left, IDLE_SECONDS) if left > 0 else IDLE_SECONDS
+            return min(pause, LOOK_SECONDS) if held else pause
         try:
             await self._start(job)
         except Exception as error:
             self._outside.log.exception("%s could not be started", job.name)
             await self._lost(job, f"it could not be started: {error}")
         return 0.0
+
+    async def _room(self, backend: str, at_work: int) -> bool | None:
+        """Whether a backend takes a job; None: not now, for a reason that may pass."""
+        if self._holds.waits(backend):
+            return None
+        try:
+            room = await self._outside.manager.room(backend, at_work)
+        except Unavailable as error:
+            self._holds.short(backend, str(error))
+            return None
+        except Exception as error:  # noqa: BLE001 - a package's own manager, a file of a user's
+            await self._holds.on_backend(backend, str(error), LOOK_SECONDS)
+            return None
+        self._holds.short(backend, None)
+        return room > 0
 
     async def _start(self, job: Job) -> None:
         outside, attempt = self._outside, self._attempt(job)
@@ -146,13 +140,17 @@ class Dispatcher:
                 why, broken = broken_context(request, error.problems), error.problems
                 await self.hold(job, request, why, signature, ran=False, broken=broken)
                 return
+            elif isinstance(error, Unavailable | ConfigurationError):
+                await self._not_now(attempt)
+                await self._hold_backend(job, str(error))
+                return
             elif await concerns_all(error, (attempt.parent.parent, outside.folder)):
                 await self._not_now(attempt)
                 await self.hold(job, request, f"jobs cannot be started: {error}", ran=False)
                 return
             else:
                 raise
-        await self._release()
+        await self._holds.release(job.backend)
         outside.loads(True)
         follower = await self._follower(job, attempt, request, handle)
         outside.publish(job.update())
@@ -188,9 +186,10 @@ class Dispatcher:
             folder.write_request(job_folder, request)
         elif request.get("backend", LOCAL) != job.backend:
             # Whoever began with it is gone, and another one goes on.
-            request = {**request, "backend": job.backend}
+            now = self._outside.request(job)
+            request = {**request, **{name: now[name] for name in WHERE}}
             folder.write_request(job_folder, request)
-        signature = _signature(_sources(request))
+        signature = signature_of(_sources(request))
         folder.new_attempt(job_folder, job.attempt)
         return request, signature
 
@@ -203,8 +202,6 @@ class Dispatcher:
 
     def _attempt(self, job: Job) -> Path:
         return folder.attempt_folder(self._outside.job_folder(job.id), job.attempt)
-
-    # What holds everything up
 
     async def hold(
         self,
@@ -220,73 +217,25 @@ class Dispatcher:
 
         `broken` are the problems of the context file if these are why.
         """
-        log = self._outside.log
         if broken is not None:
             self._outside.loads(False)
-        if self._hold is None or self._hold.why != why:
-            log.error("%s; jobs wait until that has changed", why)
-        seconds = HOLD_SECONDS if broken is not None else min(HOLD_SECONDS, TROUBLE_SECONDS)
-        until, sources = self._outside.clock() + seconds, _sources(request)
-        if signature is None:
-            signature = await asyncio.to_thread(_signature, sources)
-        self._hold = _Hold(why, until, sources, signature, broken)
-        await insist(lambda: self._queue.give_back(job, why, ran=ran), job.name, log)
-        held = await self._queue.get(job.id)
-        await self._explain([held])
+        await self._holds.on_everything(why, _sources(request), signature, broken)
+        await self._give_back(job, why, ran=ran)
         await self.tell_waiting()
 
+    async def _hold_backend(self, job: Job, why: str) -> None:
+        await self._give_back(job, f"backend {job.backend}: {why}", ran=False)
+        await self._holds.on_backend(job.backend, why)
+
+    async def _give_back(self, job: Job, why: str, *, ran: bool) -> None:
+        give_back = self._queue.give_back
+        await insist(lambda: give_back(job, why, ran=ran), job.name, self._outside.log)
+        await self._holds.explain([await self._queue.get(job.id)], why)
+
     async def tell_waiting(self) -> None:
-        """Tell live jobs that were queued since why they do not start."""
-        hold = self._hold
-        if hold is not None:
-            waiting = await insist(
-                lambda: self._queue.hold_back(hold.why), "the queue", self._outside.log
-            )
-            await self._explain(waiting)
-
-    async def _explain(self, jobs: list[Job]) -> None:
-        hold = self._hold
-        if hold is None:
-            return
-        if self._explained[0] != hold.why:
-            self._explained = (hold.why, set())
-        for job in jobs:
-            if job.id not in self._explained[1]:
-                self._explained[1].add(job.id)
-                await self._outside.tell_row(job, hold.why)
-                job = await self._queue.get(job.id)
-                self._outside.publish(job.update())
-
-    async def _is_over(self, hold: _Hold) -> bool:
-        if self._outside.clock() >= hold.until or hold.signature is None:
-            return self._outside.clock() >= hold.until
-        return await asyncio.to_thread(_signature, hold.sources) != hold.signature
-
-    async def _hold_nothing(self) -> float | None:
-        """No job waits any more; when to look whether what they waited for is over (None: it is).
-
-        Not before: a job that is just being given back has to find why.
-        """
-        if self._hold is None or await self._is_over(self._hold):
-            self._hold = None
-            return None
-        return LOOK_SECONDS
-
-    async def _release(self) -> None:
-        if self._hold is not None:
-            self._outside.log.info("jobs start again")
-            self._hold = None
-            self._explained = ("", set())
-            await insist(lambda: self._queue.hold_back(""), "the queue", self._outside.log)
+        """Tell jobs that were queued since why they do not start."""
+        await self._holds.tell_waiting()
 
 
 def _sources(request: Mapping[str, Any]) -> Path | None:
     return Path(str(request["context"])).parent if "context" in request else None
-
-
-def _signature(sources: Path | None) -> Signature | None:
-    """The state of the Python files beside the context; None when they cannot be read."""
-    try:
-        return None if sources is None else folder.sources_signature(sources)
-    except OSError:
-        return None

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +10,13 @@ from typing import Any
 
 from ctxlib.errors import Problem
 from ctxlib.journal import Entry, JournalReader, file_name
+from ctxlib.selection import FIRST
+from ctxlib.variable import CLUSTER
 from daemon.backends import Status
 from daemon.backends.vigil import Vigil
 from daemon.jobs.job import Job
 from daemon.jobs.outside import Outside
+from daemon.jobs.parts import Later
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import State, Who
 from daemon.jobs.trouble import insist, is_passing
@@ -30,7 +33,7 @@ class Progress:
     """How far an attempt is, as its journals say."""
 
     order: list[str] = field(default_factory=list)
-    cluster: list[str] = field(default_factory=list)
+    later: list[Later] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
     where: str | None = None
     variable: str | None = None
@@ -43,7 +46,7 @@ class Progress:
         if entry.kind == "claimed" and "user" in fields:
             self.where = f"{fields['user']}@{fields['host']}"
         elif entry.kind == "plan":
-            self.order, self.cluster = fields["order"], fields["cluster"]
+            self.order, self.later = fields["order"], _later(fields)
         elif entry.kind == "started":
             self.variable, self.report = fields["variable"], None
         elif entry.kind == "progress":
@@ -60,15 +63,15 @@ class Progress:
 class Outcome:
     """How an attempt came to its end.
 
-    `how` is finished, failed, stopped, broken (the context) or lost; `cluster` says that cluster
-    variables are left for another job, `ran` that it has left results; `problems` are those of a
+    `how` is finished, failed, stopped, broken (the context) or lost; `later` are the parts of the
+    run that are left for other jobs, `ran` says that it has left results; `problems` are those of a
     broken context; `by` is who ran it, as `user@host`, if it said so.
     """
 
     how: str
     reason: str
     offsets: Mapping[str, int]
-    cluster: bool = False
+    later: Sequence[Later] = ()
     ran: bool = True
     problems: list[dict[str, Any]] | None = None
     by: str | None = None
@@ -259,10 +262,18 @@ class Follower:
         elif self._spoilt:
             reason = f"{reason}; {self._spoilt}" if reason else self._spoilt
             how = "failed" if how == "finished" else how
-        cluster = how == "finished" and bool(self.progress.cluster) and not self.job.cluster
+        left = how == "finished" and self.job.part == FIRST
+        later = self.progress.later if left else ()
         ran = bool(self.progress.done)
-        outcome = Outcome(how, reason, self._taken, cluster=cluster, ran=ran, problems=problems)
+        outcome = Outcome(how, reason, self._taken, later=later, ran=ran, problems=problems)
         return replace(outcome, by=self.progress.where)
+
+
+def _later(plan: Mapping[str, Any]) -> list[Later]:
+    """The parts that a plan leaves to others; those of earlier versions knew of `cluster` alone."""
+    if "later" not in plan:
+        return [Later(CLUSTER)] if plan.get("cluster") else []
+    return [Later(each["part"], tuple(each["needs"])) for each in plan["later"]]
 
 
 def _written(attempt: Path) -> int | None:

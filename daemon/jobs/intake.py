@@ -64,7 +64,8 @@ class Intake:
                 raise
             # The job can still tell what is wrong with the run.
             log.exception("%s: its row could not be made", what)
-        jobs = await insist(lambda: self._queue.take_all(batch), what, log)
+        backend = self._outside.settings().noncluster_backend
+        jobs = await insist(lambda: self._queue.take_all(batch, backend), what, log)
         for event, job in zip(events, jobs, strict=True):
             log.info("%s arrived (%s): %s", _name(event), event.source, job.name)
         await self._queued(jobs)

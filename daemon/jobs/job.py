@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ctxlib.selection import FIRST
 from daemon.jobs.states import TERMINAL, State
 
 Selection = Literal["raw", "proc", "all"]
@@ -14,7 +15,10 @@ PENDING, COMBINED, NOT_COMBINED = 0, 1, 2
 """Whether the results are in the run file: not yet, yes, it could not be done."""
 
 LOCAL, SEQUENTIAL = "local", "sequential"
-"""Backends: the daemon runs the job on its machine; the command that asked for it runs it."""
+"""Backends: the daemon runs the job on its machine; the command that asked for it runs it.
+
+All others are configurations of the database, by their names.
+"""
 
 SUBMISSION = "submitted"
 """The source of a job whose results came with it; it cannot be computed again."""
@@ -24,10 +28,12 @@ SUBMISSION = "submitted"
 class Work:
     """What is to be computed for one run.
 
-    `variables` are exact names (None: all), `match` parts of titles; `cluster` selects the cluster
-    variables, which take what they need from the jobs `inputs`. `params` are values of parameters
-    that hold for it alone. `after` is a job that has to end first. `source` says who asked for it;
-    `live` work goes before what is done again. `mock` opens no run; `backend` says what runs it.
+    `variables` are exact names (None: all), `match` parts of titles; of these it computes a `part`
+    (see `ctxlib.selection`), with what it needs from the jobs `inputs`. `params` are values of
+    parameters that hold for it alone. `after` is a job that has to end first. `source` says who
+    asked for it; `live` work goes before what is done again. `mock` opens no run; `backend` says
+    what runs it. A `command` (see `ctxlib.command`) is executed instead of variables: without a
+    run.
     """
 
     proposal: int
@@ -38,11 +44,12 @@ class Work:
     variables: tuple[str, ...] | None = None
     match: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
-    cluster: bool = False
+    part: str = FIRST
     mock: bool = False
     backend: str = LOCAL
     inputs: tuple[str, ...] = ()
     after: str | None = None
+    command: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,8 @@ class Job(Work):
     @property
     def name(self) -> str:
         """The job in a log line: its id and what it is for."""
+        if self.command is not None:
+            return f"job {self.id} (a command)"
         return f"job {self.id} (p{self.proposal}, r{self.run}, {self.data})"
 
     def update(self) -> dict[str, Any]:
@@ -100,9 +109,11 @@ def columns_of(work: Work) -> dict[str, Any]:
     return {
         **{
             name: getattr(work, name)
-            for name in ("proposal", "run", "data", "source", "after", "backend")
+            for name in ("proposal", "run", "data", "source", "after", "backend", "part")
         },
-        **{name: int(getattr(work, name)) for name in ("live", "cluster", "mock")},
+        **{name: int(getattr(work, name)) for name in ("live", "mock")},
+        "cluster": int(work.part != FIRST),  # all that earlier versions knew of parts
+        "command": None if work.command is None else json.dumps(work.command),
         **{name: json.dumps(getattr(work, name)) for name in ("match", "inputs", "params")},
         "variables": variables,
     }
@@ -119,7 +130,8 @@ def job_of(row: sqlite3.Row | Mapping[str, Any]) -> Job:
             variables=None if row["variables"] is None else _names(row["variables"]),
             match=_names(row["match"]),
             params=_values(row["params"]),
-            cluster=bool(row["cluster"]),
+            part=row["part"],
+            command=None if row["command"] is None else _values(row["command"]),
             mock=bool(row["mock"]),
             backend=row["backend"],
             inputs=_names(row["inputs"]),
@@ -144,7 +156,7 @@ def job_of(row: sqlite3.Row | Mapping[str, Any]) -> Job:
 def _values(text: str) -> dict[str, Any]:
     values = json.loads(text)
     if not isinstance(values, dict):
-        raise ValueError(f"{text!r} are no values of parameters")
+        raise ValueError(f"{text!r} is no JSON object")
     return values
 
 

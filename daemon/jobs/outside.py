@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib.journal import Entry
-from daemon.backends import Manager
+from daemon.backends.managers import Managers
 from daemon.events import MigrationEvent
 from daemon.jobs.job import Job
 from daemon.settings import Settings
@@ -33,11 +33,11 @@ class Outside:
     results are in the run file, and after the job that follows from it.
     `loads(whether)` is told what comes of loading the context for a job.
     `revoke(attempt)` claims an attempt for nobody; False when somebody was faster.
-    `free_memory()` is in bytes, `now()` in seconds since the epoch; `clock()` in seconds too, and
-    never steps: how long something lasts is found by it.
+    `now()` is in seconds since the epoch; `clock()` in seconds too, and never steps: how long
+    something lasts is found by it.
     """
 
-    manager: Manager
+    manager: Managers
     folder: Path
     settings: Callable[[], Settings]
     request: Callable[[Job], Mapping[str, Any]]
@@ -48,7 +48,6 @@ class Outside:
     publish: Callable[[Update], None]
     loads: Callable[[bool], None]
     revoke: Callable[[Path], bool]
-    free_memory: Callable[[], int]
     log: logging.Logger
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
@@ -59,6 +58,8 @@ class Outside:
 
     async def tell_row(self, job: Job, text: str) -> None:
         """Put `text` where the run's row explains itself; trouble with that is only logged."""
+        if job.command is not None:
+            return  # it has no run
         try:
             await self.explain(job.proposal, job.run, text)
         except Exception:

@@ -4,21 +4,22 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from daemon.database import Database
 from daemon.events.inbox import StoredEvent, job_of_event, mark_done
 from daemon.jobs import changes, choice
-from daemon.jobs.endings import Endings, following_id
+from daemon.jobs.endings import Endings
 from daemon.jobs.folder import new_id
 from daemon.jobs.job import (
+    LOCAL,
     Job,
     Work,
     job_of,
-    work_of,
 )
+from daemon.jobs.parts import Later, part_id, part_work
 from daemon.jobs.states import ACTIVE, State, Who
 from daemon.jobs.views import listed
 
@@ -66,23 +67,36 @@ class Queue(Endings):
 
         return await self._db.write(create)
 
-    async def take(self, stored: StoredEvent) -> Job:
+    async def take(self, stored: StoredEvent, backend: str = LOCAL) -> Job:
         """Make a job of an event; see `take_all`."""
-        return (await self.take_all([stored]))[0]
+        return (await self.take_all([stored], backend))[0]
 
-    async def take_all(self, events: Sequence[StoredEvent]) -> list[Job]:
+    async def take_all(self, events: Sequence[StoredEvent], backend: str = LOCAL) -> list[Job]:
         """Make a job of each event, or let the queued one for the same run and data absorb it.
 
         The events are done in the same transaction; one that was done before stays with its job.
         A job that has results of an earlier attempt absorbs nothing, as it goes on from these.
         """
         at = self._stamp()
-        return await self._db.write(lambda c: [self._take(c, stored, at) for stored in events])
+        return await self._db.write(
+            lambda c: [self._take(c, stored, at, backend) for stored in events]
+        )
 
-    def _take(self, connection: sqlite3.Connection, stored: StoredEvent, at: changes.Stamp) -> Job:
+    def _take(
+        self,
+        connection: sqlite3.Connection,
+        stored: StoredEvent,
+        at: changes.Stamp,
+        backend: str,
+    ) -> Job:
         event = stored.event
         work = Work(
-            proposal=event.proposal, run=event.run, data=event.data, source=event.source, live=True
+            proposal=event.proposal,
+            run=event.run,
+            data=event.data,
+            source=event.source,
+            live=True,
+            backend=backend,
         )
         taken_by = job_of_event(connection, stored.id)
         if taken_by is not None:
@@ -114,15 +128,20 @@ class Queue(Endings):
 
     # Running
 
-    async def claim(self) -> Job | None:
+    async def waiting_for(self) -> list[str]:
+        """The backends that queued jobs are for."""
+        return await self._db.read(choice.backends)
+
+    async def claim(self, among: Collection[str] | None = None) -> Job | None:
         """Take the job that is next: it is dispatched, with a new attempt. None: none may start.
 
-        Live jobs come before others, the newest first; others in the order they were given.
+        Live jobs come before others, the newest first; others in the order they were given. With
+        `among` only jobs for these backends are looked at.
         """
         at = self._stamp()
 
         def claim(connection: sqlite3.Connection) -> Job | None:
-            while (row := choice.next_row(connection, at.time)) is not None:
+            while (row := choice.next_row(connection, at.time, among)) is not None:
                 try:
                     job = job_of(row)
                 except ValueError as error:
@@ -156,12 +175,12 @@ class Queue(Endings):
         why: str,
         *,
         offsets: Mapping[str, int],
-        cluster: bool,
+        later: Sequence[Later] = (),
         by: str | None = None,
     ) -> Job:
         """The attempt of `job` has ended, with `to`; all its lines up to `offsets` are taken in.
 
-        `cluster` says that cluster variables are left: their job is queued in the same
+        `later` are the parts of its run that are left: a job for each is queued in the same
         transaction, under an id of its own that makes it exactly one.
         """
         at = self._stamp(by)
@@ -172,8 +191,8 @@ class Queue(Endings):
                 changes.move(connection, job.id, job.attempt, running, Who.OWNER, "claimed", at)
             changes.move(connection, job.id, job.attempt, to, Who.OWNER, why, at)
             changes.save_offsets(connection, job.id, job.attempt, offsets)
-            if cluster:
-                changes.insert(connection, cluster_work(job), cluster_id(job), at)
+            for part in later:
+                changes.insert(connection, part_work(job, part), part_id(job, part.part), at)
             return job_of(changes.row_of(connection, job.id))
 
         return await self._db.write(finish)
@@ -199,14 +218,19 @@ class Queue(Endings):
             lambda connection: changes.give_back(connection, job.id, job.attempt, why, at, ran=ran)
         )
 
-    async def hold_back(self, why: str) -> list[Job]:
-        """Everything queued waits for `why`; the live jobs for which that is news."""
-        find = "SELECT * FROM jobs WHERE state = 'queued' AND live = 1 AND waiting_reason != ?"
-        change = "UPDATE jobs SET waiting_reason = ? WHERE state = 'queued' AND waiting_reason != ?"
+    async def hold_back(self, why: str, backend: str | None = None) -> list[Job]:
+        """Everything queued, for `backend` if given, waits for `why`.
+
+        Returns the live jobs for which that is news.
+        """
+        held = "state = 'queued' AND waiting_reason != :why"
+        held += "" if backend is None else " AND backend = :backend"
+        values = {"why": why, "backend": backend}
 
         def hold_back(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-            rows = connection.execute(find, (why,)).fetchall()
-            connection.execute(change, (why, why))
+            find = f"SELECT * FROM jobs WHERE {held} AND live = 1"
+            rows = connection.execute(find, values).fetchall()
+            connection.execute(f"UPDATE jobs SET waiting_reason = :why WHERE {held}", values)
             return rows
 
         return self._readable(await self._db.write(hold_back))
@@ -249,14 +273,3 @@ class Queue(Endings):
         if row is None:
             return None, {}
         return row["handle"], json.loads(row["offsets"])
-
-
-def cluster_id(job: Job) -> str:
-    """The id of the job that follows `job` with its cluster variables."""
-    return following_id(job, "cluster")
-
-
-def cluster_work(job: Job) -> Work:
-    """The work that follows `job`: its cluster variables, from what it has computed."""
-    inputs = (*job.inputs, job.id)
-    return replace(work_of(job), cluster=True, inputs=inputs, after=job.id)

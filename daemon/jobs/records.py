@@ -18,7 +18,7 @@ NUMBERS = frozenset(
     }
 )
 TRUTHS = frozenset({"cluster", "mock", "live"})
-LISTS = frozenset({"variables", "match", "inputs", "params"})
+LISTS = frozenset({"variables", "match", "inputs", "params", "command"})
 FEW = 5
 """How many of several jobs are named when it is not clear which one is meant."""
 

@@ -53,7 +53,7 @@ class Scheduler:
         self._dispatcher = Dispatcher(
             queue,
             self._outside,
-            at_work=lambda: len(self._attempts.followers),
+            at_work=self._attempts.by_backend,
             begun=self._attempts.follow,
             lost=self._attempts.not_started,
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from ctxlib import claim
 from ctxlib.job_folder import FRAGMENTS, attempts
+from ctxlib.loaded import part_of
 from daemon.jobs import folder
 from daemon.jobs.job import LOCAL, SEQUENTIAL, Work
 from daemon.jobs.outside import Outside
@@ -57,7 +58,7 @@ def _work(request: dict[str, Any]) -> Work:
         variables=None if variables is None else tuple(variables),
         match=tuple(request["match"]),
         params=request.get("params") or {},
-        cluster=bool(request["cluster"]),
+        part=part_of(request),
         mock=bool(request.get("mock")),
         backend=LOCAL if request.get("backend") == SEQUENTIAL else request.get("backend", LOCAL),
         inputs=tuple(request["inputs"]),

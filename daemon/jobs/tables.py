@@ -70,4 +70,11 @@ ALTER TABLE jobs ADD COLUMN first_attempt INTEGER NOT NULL DEFAULT 1;
 CREATE INDEX due_jobs ON jobs (not_before) WHERE state = 'queued';
 """
 
-MIGRATIONS = (EVENT_TABLES + JOB_TABLES, PARAMS, ORIGIN_TABLES, ACTS)
+BACKENDS = """
+ALTER TABLE jobs ADD COLUMN part TEXT NOT NULL DEFAULT '';
+UPDATE jobs SET part = 'cluster' WHERE cluster = 1;
+ALTER TABLE jobs ADD COLUMN command TEXT;
+CREATE INDEX queued_by_backend ON jobs (backend, live, position) WHERE state = 'queued';
+"""
+
+MIGRATIONS = (EVENT_TABLES + JOB_TABLES, PARAMS, ORIGIN_TABLES, ACTS, BACKENDS)

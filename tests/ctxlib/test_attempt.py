@@ -55,7 +55,7 @@ class Runners:
 
 
 def plan(*order):
-    return {"kind": "plan", "order": list(order), "variables": [], "cluster": [], "problems": []}
+    return {"kind": "plan", "order": list(order), "variables": [], "later": [], "problems": []}
 
 
 def started(variable, timeout=None):

@@ -358,7 +358,7 @@ def test_the_program_writes_what_is_in_the_file(tmp_path):
         "description": "D",
         "tags": ["t"],
         "data": "proc",
-        "cluster": False,
+        "backend": "",
         "transient": False,
         "units": "mm",
         "summary": "mean",

@@ -105,7 +105,7 @@ def pulses(run):
         "description": "Mean XGM intensity per-train.",
         "tags": [],
         "data": "raw",
-        "cluster": False,
+        "backend": "",
         "transient": False,
         "units": None,
         "summary": "mean",
@@ -157,7 +157,7 @@ def peaks(run):
 """)
     assert graph.nodes["agipd_data"].variable.tags == ("detector", "agipd", "raw")
     assert graph.nodes["detector_preview"].data == "proc"
-    assert graph.nodes["foo"].cluster
+    assert graph.nodes["foo"].backend == "cluster"
     assert isinstance(notes.errors["binned_by_scan_step"], Skip)
     assert isinstance(notes.values["peaks"], Cell)
     assert notes.values["peaks"].background == (124, 252, 0)

@@ -11,6 +11,7 @@ from ctxlib.components import components, cycle_through
 from ctxlib.context import Context
 from ctxlib.errors import Problem
 from ctxlib.graph import Graph
+from ctxlib.selection import Part
 
 
 def variable(name, needs=(), **options):
@@ -24,9 +25,9 @@ def variable(name, needs=(), **options):
     return made
 
 
-def graph_of(*variables, problems=()):
+def graph_of(*variables, problems=(), backends=None):
     named = {v.name: v for v in variables}
-    return Graph(Context(Path(__file__), "", named, list(problems), {}))
+    return Graph(Context(Path(__file__), "", named, list(problems), {}), backends)
 
 
 def names(nodes):
@@ -49,21 +50,64 @@ def test_a_glob_takes_all_that_match_but_itself():
     assert graph.nodes["xgm_sum"].inputs[0].names == ("xgm_a", "xgm_b")
 
 
-def test_proc_and_cluster_spread_to_dependents():
+def test_proc_and_backends_spread_to_dependents():
     graph = graph_of(
         variable("a", data="proc"),
         variable("b", ["a"]),
         variable("c", ["b?"], cluster=True),
         variable("d", ["c"]),
         variable("e"),
+        variable("f", ["d", "e"], backend="gpu"),
+        variable("g", ["f"]),
     )
-    assert {n.name: (n.data, n.cluster) for n in graph.nodes.values()} == {
-        "a": ("proc", False),
-        "b": ("proc", False),
-        "c": ("proc", True),
-        "d": ("proc", True),
-        "e": ("raw", False),
+    assert {n.name: (n.data, n.backend) for n in graph.nodes.values()} == {
+        "a": ("proc", ""),
+        "b": ("proc", ""),
+        "c": ("proc", "cluster"),
+        "d": ("proc", "cluster"),
+        "e": ("raw", ""),
+        "f": ("proc", "gpu"),
+        "g": ("proc", "gpu"),
     }
+    later = [Part("cluster", ("c", "d")), Part("gpu", ("f", "g"), needs=("cluster",))]
+    assert graph.later(data="all") == later
+    assert graph.later(data="all", home="cluster") == [Part("gpu", ("f", "g"))]
+    assert names(graph.select(data="all", part="", home="cluster")) == ["a", "b", "c", "d", "e"]
+    assert graph.later(data="all", home="gpu") == later
+
+
+def test_a_backend_has_one_part_unless_its_variables_need_its_own():
+    graph = graph_of(
+        variable("first", backend="gpu"),
+        variable("between", ["first", "small"], backend="cluster"),
+        variable("last", ["between", "small"], backend="gpu"),
+        variable("small", transient=True, backend="cluster"),
+        variable("alone", backend="cluster"),
+    )
+    assert graph.later(data="all") == [
+        Part("gpu", ("first",)),
+        Part("cluster", ("between", "small", "alone"), needs=("gpu",)),
+        Part("gpu+2", ("last",), frozenset({"small"}), needs=("cluster",)),
+    ]
+    assert graph.later(data="all")[2].backend == "gpu"
+    assert names(graph.select(data="all", part="gpu+2")) == ["small", "last"]
+    assert graph.select(data="all", part="gone") == []
+
+
+def test_a_backend_that_there_is_not_costs_its_variable_alone():
+    graph = graph_of(
+        *(variable("a", backend="gpo"), variable("b", ["a"]), variable("c")),
+        backends=["local", "gpu"],
+    )
+    [problem] = graph.problems
+    assert str(problem).endswith(
+        "there is no backend 'gpo' (did you mean 'gpu'? There are: gpu, local)"
+    )
+    assert names(graph.select(data="all", part="")) == ["a", "b", "c"]
+    assert graph.nodes["a"].problem is not None
+    assert graph.with_backends(["local", "gpo"]).problems == []
+    other = graph_of(variable("a", backend="gpu"))
+    assert other.with_backends(["gpu"]) is other
 
 
 def test_raw_on_proc_is_a_problem_at_any_distance():
@@ -117,23 +161,23 @@ SELECTABLE = (
             {"data": "all", "variables": ["big"]},
             ["raw1", "shared", "proc1", "deep", "temporary"],
         ),
-        ({"data": "proc", "cluster": True}, ["shared", "temporary", "big", "bigger", "bad"]),
-        ({"data": "raw", "cluster": True}, []),
-        ({"data": "all", "variables": ["raw2"], "cluster": True}, []),
-        ({"data": "all", "variables": ["bad"], "cluster": True}, ["bad"]),
+        ({"data": "proc", "part": "cluster"}, ["shared", "temporary", "big", "bigger", "bad"]),
+        ({"data": "raw", "part": "cluster"}, []),
+        ({"data": "all", "variables": ["raw2"], "part": "cluster"}, []),
+        ({"data": "all", "variables": ["bad"], "part": "cluster"}, ["bad"]),
         ({"data": "all", "variables": ["bad"]}, []),
     ],
 )
 def test_selection(asked, expected):
     graph = graph_of(*SELECTABLE)
-    assert names(graph.select(**{"cluster": False, **asked})) == [
+    assert names(graph.select(**{"part": "", **asked})) == [
         name for name in graph.order if name in expected
     ]
 
 
 def test_an_unknown_name_in_a_selection_names_the_nearest():
     with pytest.raises(KeyError, match=r"no variable 'raw3' \(did you mean 'raw[12]'\?\)"):
-        graph_of(*SELECTABLE).select(data="all", variables=["raw3"], cluster=False)
+        graph_of(*SELECTABLE).select(data="all", variables=["raw3"])
 
 
 # random graphs
@@ -205,28 +249,37 @@ def test_a_selection_is_closed(edges, data):
                 needs,
                 data="proc" if kinds[name] == "proc" else None,
                 transient=kinds[name] == "transient",
-                cluster=data.draw(st.booleans()),
+                backend=data.draw(st.sampled_from([None, "cluster", "gpu"])),
             )
             for name, needs in edges.items()
         )
     )
     chosen = data.draw(st.sets(st.sampled_from(sorted(edges))))
     what = data.draw(st.sampled_from(["raw", "proc", "all"]))
-    first = names(graph.select(data=what, variables=chosen, cluster=False))
-    second = names(graph.select(data=what, variables=chosen, cluster=True))
-    triggered = {name for name in chosen if what in ("all", graph.nodes[name].data)}
-    assert triggered <= {*first, *second}
-    for selected in (first, second):
+    asked = {"data": what, "variables": chosen, "home": data.draw(st.sampled_from(["", "gpu"]))}
+    computed = {"": names(graph.select(**asked, part=""))}
+    own = list(computed[""])
+    for part in graph.later(**asked):
+        selected = computed[part.name] = names(graph.select(**asked, part=part.name))
         assert selected == [name for name in graph.order if name in selected]
-    for name in first:
-        assert not graph.nodes[name].cluster
-        assert set(graph.nodes[name].dependencies) <= set(first)
-    for name in second:
-        node = graph.nodes[name]
-        assert node.cluster or node.variable.transient
-        for need in node.dependencies:
-            # What the cluster job does not compute itself, the job before it has left.
-            assert need in second or (need in first and not graph.nodes[need].variable.transient)
+        assert {*part.variables} <= {*selected}
+        own += part.variables
+        left = {name for each in ("", *part.needs) for name in computed[each]}
+        for name in selected:
+            node = graph.nodes[name]
+            own_one = node.backend == part.backend and name in part.variables
+            assert own_one or node.variable.transient
+            for need in node.dependencies:
+                # What a job does not compute itself, those before it have left.
+                kept = need in left and not graph.nodes[need].variable.transient
+                assert need in selected or kept
+    assert len(own) == len({*own})
+    triggered = {name for name in chosen if what in ("all", graph.nodes[name].data)}
+    assert triggered <= {*own}
+    assert {*own} == {*names(graph.select(**{**asked, "part": "*"}))}
+    for name in computed[""]:
+        assert graph.nodes[name].backend in ("", asked["home"])
+        assert {*graph.nodes[name].dependencies} <= {*computed[""]}
 
 
 def test_a_long_chain_and_a_large_cycle():

@@ -104,7 +104,7 @@ def test_one_runner_does_the_whole_job(tmp_path):
     }
     plan = entries(attempt, "plan")[0].fields
     assert len(plan["variables"]) == 8
-    assert plan["cluster"] == ["late"]
+    assert plan["later"] == [{"part": "cluster", "variables": ["late"], "needs": []}]
     assert "late" not in plan["order"]
     assert entries(attempt, "run")[0].fields == {"start_time": 1_500_000_000.0}
 
@@ -285,7 +285,7 @@ def test_a_fragment_that_would_lie_elsewhere_is_computed_again(tmp_path):
 
 
 def test_a_cluster_job_says_that_its_input_is_gone(tmp_path):
-    attempt = make_job(tmp_path, context=CONTEXT, cluster=True, inputs=["deleted"])
+    attempt = make_job(tmp_path, context=CONTEXT, part="cluster", inputs=["deleted"])
     run(attempt)
     gone = tmp_path / "jobs" / "deleted"
     assert errors(attempt)["late"].startswith("Skip: needs 'array', which cannot be read: ")
@@ -316,10 +316,10 @@ def test_a_variable_that_killed_its_process_is_not_tried_by_the_next(tmp_path):
 
 def test_a_cluster_job_takes_the_results_of_its_inputs(tmp_path):
     run(make_job(tmp_path, "first", context=CONTEXT))
-    second = make_job(tmp_path, "second", cluster=True, inputs=["first"])
+    second = make_job(tmp_path, "second", part="cluster", inputs=["first"])
     run(second)
     assert values(second) == {"late": 21.0}
-    assert entries(second, "plan")[0].fields["cluster"] == []
+    assert entries(second, "plan")[0].fields["later"] == []
 
 
 LONG = """

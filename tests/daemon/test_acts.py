@@ -8,6 +8,7 @@ from daemon.jobs import folder
 from daemon.jobs.changes import Stamp, UnknownJob
 from daemon.jobs.job import LOCAL, SEQUENTIAL, SUBMISSION, Work
 from daemon.jobs.left_results import NOT_IN_FILE, left_results, try_again
+from daemon.jobs.parts import Later
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import TERMINAL, OldAttempt, Refused, State, Who
 from daemon.jobs.tables import MIGRATIONS
@@ -47,7 +48,7 @@ async def job_in(queue, state, **extra):
     if state in (State.STOP_REQUESTED, State.STOPPED):
         await queue.stop(job.id, by="", why="")
     if state in TERMINAL:
-        await queue.finish(job, state, "", offsets={}, cluster=False)
+        await queue.finish(job, state, "", offsets={})
         await queue.set_combined(job)
     return await queue.get(job.id)
 
@@ -109,7 +110,7 @@ async def test_a_requeued_job_is_a_new_attempt_that_computes_everything(queue, t
     folder.set_aside(tmp_path / job.id, claimed.first_attempt)
     assert not old.exists()
     assert [path.name for path in (tmp_path / job.id / folder.BEFORE / "1").iterdir()] == []
-    await queue.finish(claimed, State.FINISHED, "", offsets={}, cluster=True)
+    await queue.finish(claimed, State.FINISHED, "", offsets={}, later=[Later("cluster")])
     assert (await queue.get(f"{job.id}-2-cluster")).after == job.id
     history = [(row["attempt"], row["became"]) for row in await queue.history(job.id)]
     assert history == [
@@ -132,7 +133,7 @@ async def test_what_cannot_be_computed_again_is_not_requeued(queue):
     with pytest.raises(Refused, match="submit it again"):
         await queue.requeue(submitted.id, **ME)
     first = await job_in(queue, State.FINISHED, run=1)
-    cluster = await job_in(queue, State.FAILED, run=1, cluster=True, inputs=(first.id,))
+    cluster = await job_in(queue, State.FAILED, run=1, part="cluster", inputs=(first.id,))
     await queue.set_cleaned([first])
     with pytest.raises(Refused, match=f"{first.id}: requeue that, or reprocess run 1"):
         await queue.requeue(cluster.id, **ME)
@@ -140,7 +141,7 @@ async def test_what_cannot_be_computed_again_is_not_requeued(queue):
 
 async def test_results_are_put_away_before_a_job_is_requeued(queue):
     (job,) = await queue.create([work()])
-    await queue.finish(await queue.claim(), State.FAILED, "", offsets={}, cluster=False)
+    await queue.finish(await queue.claim(), State.FAILED, "", offsets={})
     with pytest.raises(Refused, match="try again in a moment"):
         await queue.requeue(job.id, **ME)
 

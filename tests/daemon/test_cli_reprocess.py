@@ -69,8 +69,28 @@ def test_the_selection_is_handed_on(cli: Run, cli_service: FakeService, cli_fold
         "variables": ["a", "b"],
         "mock": True,
         "foreground": False,
+        "backend": "local",
     }
     assert cli("reprocess", "1", "--in", cli_folder).exit_code == 0
+
+
+def test_a_backend_is_a_name_or_a_file(cli: Run, cli_service: FakeService, tmp_path: Path) -> None:
+    file = tmp_path / "fast.yml"
+    file.write_text("type: local\ntimeout: 90\nworking_dir: here\n")
+    assert cli("reprocess", "1", "--backend", "gpu", "--no-wait").exit_code == 0
+    assert cli("reprocess", "1", "--backend", file, "--no-wait").exit_code == 0
+    asked = [arguments for op, arguments in cli_service.asked if op in ("reprocess", "plan")]
+    assert asked[0]["backend"] == "gpu"
+    here = str(tmp_path / "here")
+    assert (asked[1]["backend"], asked[1]["configuration"]) == (
+        "fast",
+        {"type": "local", "timeout": 90, "working_dir": here},
+    )
+    file.write_text("type: local\ntimeout: 1\n")
+    answer = cli("reprocess", "1", "--backend", file)
+    assert (answer.exit_code, "timeout" in answer.stderr) == (2, True)
+    for wrong in (["--direct"], ["--foreground"]):
+        assert cli("reprocess", "1", "--backend", "gpu", *wrong).exit_code == 2
 
 
 def test_how_many_at_once_and_whose_runs(cli: Run, cli_service: FakeService) -> None:
@@ -275,8 +295,8 @@ STALE = [
         "data": "raw",
         "variables": [{"name": "foo", "why": ["its source changed", "parameter k was 1, is 2"]}],
         "jobs": [
-            {"cluster": False, "variables": ["bar", "foo"]},
-            {"cluster": True, "variables": ["big"]},
+            {"backend": "local", "variables": ["bar", "foo"]},
+            {"backend": "cluster", "variables": ["big"]},
         ],
     }
 ]

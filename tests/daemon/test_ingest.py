@@ -21,7 +21,7 @@ def plan(*variables):
     return {
         "variables": list(variables),
         "order": [variable["name"] for variable in variables],
-        "cluster": [],
+        "later": [],
         "problems": [],
     }
 

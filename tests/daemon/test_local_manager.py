@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from beamtime import processes_of
@@ -16,7 +17,10 @@ from job_helpers import ended, entries, make_job, times_started, values
 
 from ctxlib import claim, processes
 from daemon.backends import ContextBroken, Status
-from daemon.backends.local import LocalManager, fence, look_at, revoke
+from daemon.backends.configurations.local import LocalConfig
+from daemon.backends.context import ManagerContext
+from daemon.backends.here import fence, look_at, revoke
+from daemon.backends.local import LocalManager
 from daemon.sandbox import Interpreter
 
 LIBRARY = Path(__file__).parents[2]
@@ -63,18 +67,23 @@ class Managed:
         self.mode, self.python, self.sandbox = "fork", sys.executable, ()
         self.idle_seconds, self.max_servers = idle_seconds, max_servers
         self.claim_ttl = 60.0
-        self.manager = LocalManager(
-            folder,
-            LIBRARY,
+        context = ManagerContext(
+            folder=folder,
+            library=LIBRARY,
             interpreter=lambda: Interpreter(self.python, self.sandbox),
-            mode=lambda: self.mode,
-            idle_seconds=lambda: self.idle_seconds,
-            max_servers=lambda: self.max_servers,
-            claim_ttl=lambda: self.claim_ttl,
+            settings=self.settings,
             on_wake=self.wakes.append,
             on_end=lambda job, attempt: self.ends.append((job, attempt)),
             log=self.logged.append,
-            **options,
+        )
+        self.manager = LocalManager(LocalConfig(), context, **options)
+
+    def settings(self):
+        return SimpleNamespace(
+            process_start=self.mode,
+            idle_seconds=self.idle_seconds,
+            max_servers=self.max_servers,
+            queue_claim_ttl=self.claim_ttl,
         )
 
     async def state(self, attempt):
@@ -492,7 +501,7 @@ async def test_a_server_that_does_not_take_a_job_is_replaced(managed, tmp_path):
     server = server_of(tmp_path / "jobs" / "j1" / "1")
     os.kill(server, signal.SIGSTOP)
     local.claim_ttl, attempt = 0.2, make_job(tmp_path, "j2")
-    with pytest.raises(TimeoutError, match="within 0.2 s"):
+    with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
         await local.manager.submit(attempt)
     local.claim_ttl = 60.0
     assert revoke(attempt)

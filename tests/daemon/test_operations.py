@@ -10,6 +10,7 @@ from daemon import updates
 from daemon.control import ServiceError
 from daemon.database import Database
 from daemon.jobs.job import Work
+from daemon.jobs.parts import Later
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import State
 from daemon.jobs.tables import MIGRATIONS
@@ -34,8 +35,8 @@ class Served:
         await self.queue.create([Work(proposal=1234, run=1, data="raw", source="test", live=False)])
         return await self.queue.claim()
 
-    async def end(self, job, *, cluster=False):
-        ended = await self.queue.finish(job, State.FINISHED, "", offsets={}, cluster=cluster)
+    async def end(self, job, *later):
+        ended = await self.queue.finish(job, State.FINISHED, "", offsets={}, later=later)
         await self.queue.set_combined(ended)
         self.hub.publish((await self.queue.get(job.id)).update())
 
@@ -64,7 +65,7 @@ async def test_one_who_was_too_slow_is_told_the_end_all_the_same(served, monkeyp
 
 async def test_jobs_that_follow_are_found_by_one_who_comes_late(served):
     job = await served.begin()
-    await served.end(job, cluster=True)
+    await served.end(job, Later("cluster"))
     cluster = await served.queue.claim()
     told = served.operations.follow([job.id])
     assert [(await anext(told))["id"] for _ in range(2)] == [job.id, cluster.id]
@@ -94,7 +95,7 @@ async def test_runs_without_data_are_skipped_and_named():
         return "/p"
 
     service = SimpleNamespace(
-        settings=SimpleNamespace(proposal=1234),
+        settings=SimpleNamespace(proposal=1234, noncluster_backend="local"),
         proposal_path=proposal_path,
         runs_on_disk=runs_on_disk,
         table=SimpleNamespace(runs=runs),

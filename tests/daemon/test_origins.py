@@ -6,7 +6,7 @@ from ctxlib.errors import Skip
 from ctxlib.journal import JournalReader, JournalWriter
 from daemon.database import Database
 from daemon.jobs.tables import MIGRATIONS
-from daemon.plan import NO_RECORD, Planner, grouped
+from daemon.plan import NO_RECORD, Place, Planner, grouped
 from daemon.store.origins import Origins
 
 JOB = {"id": "j1", "proposal": 1234, "run": 1}
@@ -17,7 +17,7 @@ def described(name, needs=(), **options):
         "name": name,
         "title": name.upper(),
         "data": "raw",
-        "cluster": False,
+        "backend": "",
         "transient": False,
         "parameters": [],
         "dependencies": list(needs),
@@ -123,19 +123,27 @@ async def test_transient_variables_are_left_out(journal):
 
 
 def test_plans_are_told_once_for_runs_that_are_alike():
-    variables = [described("a"), described("p", data="proc"), described("c", ["a"], cluster=True)]
+    variables = [
+        described("a"),
+        described("p", data="proc"),
+        described("c", ["a"], backend="cluster"),
+    ]
     planner = Planner(variables)
     plans = planner.of_all({1: "raw", 2: "raw", 3: "all"})
-    raw, every = grouped(plans, planner.selection)
+    raw, every = grouped(plans, planner.selection, Place("local"))
     assert raw == {
         "runs": [1, 2],
         "data": "raw",
         "variables": [{"name": "a", "why": []}, {"name": "c", "why": []}],
         "jobs": [
-            {"cluster": False, "variables": ["a"]},
-            {"cluster": True, "variables": ["c"]},
+            {"backend": "local", "variables": ["a"]},
+            {"backend": "cluster", "variables": ["c"]},
         ],
     }
+    [whole, _] = grouped(plans, planner.selection, Place("gpu", whole=True))
+    assert whole["jobs"] == [{"backend": "gpu", "variables": ["a", "c"]}]
+    [here, _] = grouped(plans, planner.selection, Place("cluster"))
+    assert here["jobs"] == [{"backend": "cluster", "variables": ["a", "c"]}]
     assert (every["runs"], len(every["variables"])) == ([3], 3)
     with pytest.raises(KeyError, match="did you mean 'a'"):
         planner.of_all({1: "raw"}, ["aa"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.backends.managers import Backends
 from daemon.database import Database
 from daemon.jobs.job import Job, Work
 from daemon.jobs.states import State
@@ -28,6 +29,7 @@ async def test_a_context_that_cannot_be_read_is_left_to_the_one_who_loads_it(
             Database(tmp_path / "daemon.sqlite", migrations=MIGRATIONS, wal=True), tmp_path / "jobs"
         ),
         settings=lambda: Settings(proposal=1234),
+        backends=Backends(tmp_path),
         log=logging.getLogger("processing"),
     )
     try:

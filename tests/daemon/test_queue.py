@@ -11,6 +11,7 @@ from daemon.database import Database
 from daemon.events.inbox import Inbox
 from daemon.jobs.changes import UnknownJob
 from daemon.jobs.job import Work
+from daemon.jobs.parts import Later
 from daemon.jobs.queue import RETRY_PAUSE, Queue
 from daemon.jobs.states import OldAttempt, Refused, State, Who
 from daemon.jobs.tables import MIGRATIONS
@@ -65,8 +66,11 @@ async def arrive(inbox, queue, *events):
     return [await queue.take(stored) for stored in await inbox.pending()]
 
 
-async def end(queue, job, to=State.FINISHED, cluster=False):
-    return await queue.finish(job, to, "", offsets={}, cluster=cluster)
+CLUSTER = (Later("cluster"),)
+
+
+async def end(queue, job, to=State.FINISHED, later=()):
+    return await queue.finish(job, to, "", offsets={}, later=later)
 
 
 async def test_an_event_becomes_a_job_once(inbox, queue):
@@ -148,7 +152,7 @@ async def test_at_most_so_many_of_some_works_run_at_once(queue, at_once):
             running.append(job)
         assert 1 <= len(running) <= at_once
         for job in running:
-            await queue.finish(job, State.FINISHED, "", offsets={}, cluster=False)
+            await queue.finish(job, State.FINISHED, "", offsets={})
         done += [job.run for job in running]
     assert done == list(range(7))
 
@@ -220,7 +224,7 @@ async def test_a_refused_change_changes_nothing(queue):
     job = await queue.claim()
     before = await queue.history(job.id)
     with pytest.raises(Refused):
-        await queue.finish(job, State.STOPPED, "", offsets={"a": 1}, cluster=True)
+        await queue.finish(job, State.STOPPED, "", offsets={"a": 1}, later=CLUSTER)
     assert await queue.history(job.id) == before
     assert (await queue.get(job.id)).state is State.DISPATCHED
     assert await queue.progress(job) == (None, {})
@@ -230,11 +234,12 @@ async def test_a_refused_change_changes_nothing(queue):
 async def test_the_cluster_job_is_made_with_the_end_and_once(queue):
     await queue.create([work(variables=("a", "b"), match=("x",))])
     job = await queue.claim()
-    await end(queue, job, cluster=True)
-    await end(queue, job, cluster=True)  # the same report again
+    await end(queue, job, later=CLUSTER)
+    await end(queue, job, later=CLUSTER)  # the same report again
     follow_up = await queue.claim()
     assert follow_up.id == f"{job.id}-cluster"
-    assert (follow_up.cluster, follow_up.inputs) == (True, (job.id,))
+    assert (follow_up.part, follow_up.backend) == ("cluster", "cluster")
+    assert follow_up.inputs == (job.id,)
     assert (follow_up.variables, follow_up.match) == (("a", "b"), ("x",))
     assert len(await queue.recent(10)) == 2
 
@@ -242,7 +247,7 @@ async def test_the_cluster_job_is_made_with_the_end_and_once(queue):
 async def test_jobs_are_found_with_those_that_follow_from_them(queue):
     await queue.create([work(), work(43)])
     job, other = await queue.claim(), await queue.claim()
-    await end(queue, job, cluster=True)
+    await end(queue, job, later=CLUSTER)
     follow_up = await end(queue, await queue.claim())
     await queue.set_combined(follow_up, again=["a"])
     found = [one.id for one in await queue.with_following([job.id])]
@@ -253,23 +258,60 @@ async def test_jobs_are_found_with_those_that_follow_from_them(queue):
 async def test_what_a_command_leaves_is_done_by_the_daemon(queue):
     await queue.create([work(backend="sequential")])
     job = await queue.claim()
-    await end(queue, job, cluster=True)
+    await end(queue, job, later=CLUSTER)
     await queue.set_combined(job, again=["a"])
     cluster = await queue.claim()
-    assert (cluster.id, cluster.backend) == (f"{job.id}-cluster", "sequential")
+    assert (cluster.id, cluster.backend) == (f"{job.id}-cluster", "cluster")
     await queue.lose(cluster, "no process had begun with it", max_attempts=3)
     left = {one.id: one.backend for one in await queue.recent(10)}
     assert left == {
         job.id: "sequential",
-        f"{job.id}-cluster": "local",
+        f"{job.id}-cluster": "cluster",
         f"{job.id}-again": "local",
     }
+
+
+async def test_parts_run_beside_each_other_unless_one_needs_the_other(queue):
+    await queue.create([work()])
+    job = await queue.claim()
+    later = [Later("gpu"), Later("cluster"), Later("gpu+2", ("cluster",))]
+    await end(queue, job, later=later)
+    assert await queue.waiting_for() == ["cluster", "gpu"]
+    await queue.create([work()])
+    first = [await queue.claim() for _ in range(3)]
+    assert [j and (j.id, j.backend) for j in first] == [
+        (f"{job.id}-gpu", "gpu"),
+        (f"{job.id}-cluster", "cluster"),
+        None,
+    ]
+    await end(queue, first[1])
+    last = await queue.claim()
+    assert last.inputs == (job.id, f"{job.id}-cluster")
+    assert (last.part, last.backend) == ("gpu+2", "gpu")
+    await end(queue, first[0])
+    assert await queue.claim() is None  # the run again, after all its parts
+    await end(queue, last)
+    assert (await queue.claim()).part == ""
+
+
+async def test_backends_without_room_hold_up_only_their_own(queue):
+    works = [work(run, backend=b) for run, b in enumerate(["slow", "local", "slow", "gpu"])]
+    ids = [job.id for job in await queue.create([*works, work(9, backend="slow", live=True)])]
+    assert await queue.waiting_for() == ["gpu", "local", "slow"]
+    assert (await queue.claim(["local", "gpu"])).id == ids[1]
+    assert (await queue.claim(["local"])) is None
+    assert (await queue.claim(["gpu", "slow"])).id == ids[4]  # live ones first, whatever for
+    assert (await queue.claim(["gpu", "slow"])).id == ids[0]
+    assert (await queue.claim(["gpu"])).id == ids[3]
+    assert await queue.waiting_for() == ["slow"]
+    await queue.hold_back("its controller is away", "slow")
+    assert (await queue.get(ids[2])).waiting_reason == "its controller is away"
 
 
 async def test_fragments_stay_while_the_cluster_job_needs_them(queue):
     await queue.create([work(), work(43)])
     job, other = await queue.claim(), await queue.claim()
-    await end(queue, job, cluster=True)
+    await end(queue, job, later=CLUSTER)
     await end(queue, other)
     assert [one.id for one in await queue.to_combine()] == [job.id, other.id]
     assert await queue.to_clean() == []
@@ -290,7 +332,7 @@ async def test_fragments_stay_while_the_cluster_job_needs_them(queue):
 async def test_results_that_cannot_be_combined_keep_their_fragments(queue):
     await queue.create([work(), work(43)])
     one = await end(queue, await queue.claim())
-    two = await queue.finish(await queue.claim(), State.FAILED, "bad", offsets={}, cluster=False)
+    two = await queue.finish(await queue.claim(), State.FAILED, "bad", offsets={})
     for job in (one, two):
         await queue.set_combined(job, "the file is damaged")
     assert [(await queue.get(job.id)).reason for job in (one, two)] == [
@@ -462,7 +504,7 @@ async def test_the_history_says_who_did_it(db, clock):
     await queue.transition(job, State.RUNNING, Who.OWNER, "claimed", "amore@exfl2")
     await queue.lose(job, "gone", max_attempts=3)
     job = await queue.claim()
-    await queue.finish(job, State.FINISHED, "", offsets={}, cluster=False, by="amore@exfl3")
+    await queue.finish(job, State.FINISHED, "", offsets={}, by="amore@exfl3")
     told = [(row["became"], row["who"], row["by"]) for row in await queue.history(job.id)]
     assert told == [
         ("queued", "server", "amore@exfl1"),

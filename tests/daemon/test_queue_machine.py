@@ -15,6 +15,7 @@ from daemon.database import Database
 from daemon.events import MigrationEvent
 from daemon.events.inbox import Inbox
 from daemon.jobs.job import PENDING, Work
+from daemon.jobs.parts import Later
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import ACTIVE, TERMINAL, TRANSITIONS, OldAttempt, Refused, State, Who
 from daemon.jobs.tables import MIGRATIONS
@@ -177,7 +178,8 @@ class QueueMachine(RuleBasedStateMachine):
                 if job.state is State.STOP_REQUESTED:
                     assert became is State.STOP_REQUESTED  # so it learns of it
             else:
-                self.do(self.queue.finish(spoken, to, "said", offsets={}, cluster=cluster))
+                later = [Later("cluster")] if cluster else []
+                self.do(self.queue.finish(spoken, to, "said", offsets={}, later=later))
         except OldAttempt:
             assert attempt != job.attempt
         except Refused:
@@ -262,7 +264,7 @@ class QueueMachine(RuleBasedStateMachine):
         if pending:
             steps["take"] = lambda: self.queue.take(pending[0])
         if job is not None:
-            end = {"offsets": {}, "cluster": True}
+            end = {"offsets": {}, "later": [Later("cluster")]}
             steps |= {
                 "finish": lambda: self.queue.finish(job, State.FINISHED, "", **end),
                 "lose": lambda: self.queue.lose(job, "gone", max_attempts=1),

@@ -39,7 +39,7 @@ def failed(variable, cls="ValueError", message="no"):
 
 def plan(**transient):
     variables = [{"name": name, "transient": value} for name, value in transient.items()]
-    return "plan", {"variables": variables, "order": list(transient), "cluster": []}
+    return "plan", {"variables": variables, "order": list(transient), "later": []}
 
 
 def test_later_attempts_and_lines_win(tmp_path):

@@ -7,7 +7,10 @@ from contextlib import suppress
 from queue_helpers import eventually, make_event
 from scheduler_bench import whole
 
+from daemon.backends import Unavailable
+from daemon.backends.configurations.errors import ConfigurationError
 from daemon.database import Database
+from daemon.jobs import dispatcher
 from daemon.jobs.states import State
 
 
@@ -66,23 +69,59 @@ async def test_lines_are_found_without_any_wake(bench):
     assert (await bench.settled(await bench.submit())).state is State.FINISHED
 
 
-async def test_slots_and_memory(bench):
-    bench.free = 2**30
+async def test_each_backend_has_its_own_room(bench):
     await bench.start()
-    ids = [await bench.submit(run) for run in range(4)]
-    await eventually(lambda: bench.scheduler.waiting)
-    assert "1.0 GB of memory are free, memory_reserve is 1G" in bench.scheduler.waiting
-    assert bench.manager.submitted == []
-    bench.free *= 4
-    await eventually(lambda: len(bench.manager.submitted) == 2)
+
+    def rooms(backend):
+        if backend == "short":
+            raise Unavailable("1.0 GB of memory are free")
+        if backend == "gone":
+            raise ConfigurationError(["there is no backend 'gone'"])
+        return {"slow": 1}.get(backend, 2)
+
+    bench.manager.rooms = rooms
+    order = ["slow", "slow", "gone", "short", "local", "local", "local"]
+    ids = [await bench.submit(run, backend=b) for run, b in enumerate(order)]
+    await eventually(lambda: len(bench.manager.submitted) == 3)
     await bench.looked()
-    assert bench.manager.jobs() == ids[:2]
-    assert bench.scheduler.waiting is None
+    assert bench.manager.jobs() == [ids[0], ids[4], ids[5]]
+    waiting = "backend gone: there is no backend 'gone'"
+    assert bench.scheduler.waiting == f"{waiting}; backend short: 1.0 GB of memory are free"
+    await eventually(lambda: bench.rows == [] and bench.scheduler.waiting)
+    assert (await bench.queue.get(ids[2])).waiting_reason == waiting
+    assert (await bench.queue.get(ids[6])).waiting_reason == ""
     whole(bench.manager.submitted[0])
-    await eventually(lambda: bench.manager.jobs() == ids[:3])
-    bench.settings.local_jobs = 5
+    await eventually(lambda: bench.manager.jobs()[3:] == [ids[1]])
+    bench.manager.rooms = lambda backend: 9
+    bench.ticks += dispatcher.HOLD_SECONDS
     bench.scheduler.reconsider()
-    await eventually(lambda: bench.manager.jobs() == ids)
+    await eventually(lambda: {*bench.manager.jobs()} == {*ids})
+    assert bench.scheduler.waiting is None
+
+
+async def test_a_backend_that_takes_nothing_now_holds_up_only_its_own_jobs(bench):
+    bench.manager.refuse_on["away"] = Unavailable("its controller does not answer")
+    bench.manager.play = whole
+    await bench.start()
+    away = await bench.submit(backend="away")
+    live = await bench.submit(2, backend="away", live=True)
+    here = await bench.submit(3)
+    assert (await bench.settled(here)).state is State.FINISHED
+    why = "backend away: its controller does not answer"
+    assert bench.scheduler.waiting == why
+    await eventually(lambda: (2, why) in bench.rows)
+    for job in (away, live):
+        job = await bench.in_state(job, State.QUEUED)
+        assert (job.waiting_reason, job.attempt) == (why, job.attempt)
+        assert job.lost == 0
+    late = await bench.submit(4, backend="away", live=True)
+    bench.manager.refuse_on.clear()
+    bench.ticks += dispatcher.HOLD_SECONDS
+    bench.scheduler.reconsider()
+    for job in (away, live, late):
+        assert (await bench.settled(job)).state is State.FINISHED
+    assert bench.scheduler.waiting is None
+    assert (await bench.queue.get(away)).waiting_reason == ""
 
 
 async def test_a_job_that_fails_keeps_its_results_and_says_why(bench):
@@ -107,7 +146,7 @@ async def test_cluster_variables_follow_in_a_job_of_their_own(bench):
         if attempt.job.endswith("cluster"):
             assert bench.fragments("j1") == ["a"]  # what it needs is still there
             return
-        attempt.plan("a", cluster=["c"])
+        attempt.plan("a", cluster=[])
         attempt.result("a")
         attempt.end()
 
@@ -122,7 +161,7 @@ async def test_cluster_variables_follow_in_a_job_of_their_own(bench):
     assert bench.fragments("j1") == ["a"]
     after.end()
     job = await bench.settled("j1-cluster")
-    assert (job.inputs, job.cluster) == (("j1",), True)
+    assert (job.inputs, job.part, job.backend) == (("j1",), "cluster", "cluster")
     await eventually(lambda: not bench.fragments("j1") and not bench.fragments("j1-cluster"))
     told = [(u["id"], u["state"]) for u in bench.updates if u["kind"] == "job"]
     assert told.index(("j1-cluster", "queued")) < told.index(("j1", "finished"))
@@ -131,7 +170,7 @@ async def test_cluster_variables_follow_in_a_job_of_their_own(bench):
 
 async def test_no_cluster_job_after_a_failure(bench):
     def play(attempt):
-        attempt.plan("a", cluster=["c"])
+        attempt.plan("a", cluster=[])
         attempt.end("failed", "the run cannot be opened")
 
     bench.manager.play = play

@@ -16,7 +16,7 @@ async def test_running_jobs_are_taken_up_again(bench):
     job_id = await bench.submit()
     await bench.in_state(job_id, State.RUNNING)
     attempt = bench.manager.submitted[0]
-    attempt.plan("a", "b", cluster=["c"])
+    attempt.plan("a", "b", cluster=[])
     attempt.result("a")
     await eventually(lambda: (job_id, "finished", "a") in bench.applied)
     await bench.again()
@@ -111,7 +111,7 @@ async def finished_without_a_daemon(bench):
     await bench.queue.create([Work(proposal=1, run=1, data="raw", source="t", live=True)])
     job = await bench.queue.claim()
     (bench.folder / "jobs" / job.id / "1" / "fragments").mkdir(parents=True)
-    return await bench.queue.finish(job, State.FINISHED, "", offsets={}, cluster=False)
+    return await bench.queue.finish(job, State.FINISHED, "", offsets={})
 
 
 async def test_killed_after_taking_in_the_end_but_before_saying_so(bench):
@@ -121,13 +121,13 @@ async def test_killed_after_taking_in_the_end_but_before_saying_so(bench):
     job = await bench.in_state(job_id, State.RUNNING)
     await bench.scheduler.stop()
     attempt = bench.manager.submitted[0]
-    attempt.plan("a", cluster=["c"])
+    attempt.plan("a", cluster=[])
     attempt.end()
     sizes = {path.name: path.stat().st_size for path in attempt.folder.glob("*.jsonl")}
     await bench.queue.save_offsets(job, sizes)
     await bench.again()
     await bench.settled(job_id)
-    assert (await bench.queue.get(f"{job_id}-cluster")).cluster
+    assert (await bench.queue.get(f"{job_id}-cluster")).part
 
 
 async def test_stop_gives_running_jobs_their_grace(bench):

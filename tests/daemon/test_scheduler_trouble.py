@@ -7,12 +7,12 @@ import sqlite3
 from queue_helpers import eventually, make_event
 from scheduler_bench import whole
 
-from daemon.jobs import dispatcher, folder, follower, trouble
+from daemon.jobs import folder, follower, holds, trouble
 from daemon.jobs.states import State
 
 
 async def test_a_full_disk_is_waited_out(bench, monkeypatch):
-    monkeypatch.setattr(dispatcher, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(holds, "HOLD_SECONDS", 0.0)
     bench.manager.play = whole
     bench.manager.refuse = OSError(errno.ENOSPC, "No space left on device")
     full = {"applied": 3, "combined": 3, "arrived": 3}
@@ -177,7 +177,7 @@ async def test_one_of_many_events_whose_row_cannot_be_made_holds_up_none(bench):
         if event.run == 13:
             raise ValueError("no such row")
 
-    bench.on_arrived, bench.free = refuse, 0
+    bench.on_arrived, bench.settings.local_jobs = refuse, 0
     stored = (bench.inbox.store(make_event(run)) for run in [*range(1, 31), 7])
     assert sum(await asyncio.gather(*stored)) == 30
     await bench.start()
