@@ -14,7 +14,7 @@ from slurm_helpers import slurm_bench, until
 from daemon.backends.slurm import batches
 from daemon.backends.slurm.commands import Commands
 from daemon.backends.slurm.scheduler import NoAnswer
-from daemon.backends.slurm.transport import ThisMachine
+from daemon.backends.slurm.transport import Output, ThisMachine
 
 HEAD = """
 import os, sys, time
@@ -420,6 +420,39 @@ async def test_a_batch_submitted_twice_runs_once(slurm_cluster, tmp_path):
         await until(lambda: not {job[0] for job in bench.queue()} & set(numbers))
     assert times_started(attempt) == {"busy": 1}
     assert ended(attempt)["status"] == "finished"
+
+
+async def test_how_a_job_ended_is_on_record(slurm_cluster):
+    """Also when the controller has forgotten it: this cluster has a file of its jobs."""
+    run = slurm_cluster.run
+    comment = "--comment=runtable:0123456789ab"
+    number = run(
+        "sbatch", "--parsable", "--array=0-1", comment, "--output=/dev/null", "--wrap=exit 7"
+    )
+    scheduler = Commands(ThisMachine(slurm_cluster.environment))
+
+    async def listed():
+        return [job for job in await scheduler.jobs() if job.array == number]
+
+    await until(lambda: not run("squeue", "--noheader", f"--jobs={number}", check=False))
+    (first,) = [job for job in await listed() if job.index == 0]
+    place = ("0123456789ab", number, 0, first.number)
+    remembered = await scheduler.ended(*place)
+    deaf = Forgetful(slurm_cluster.environment)
+    recorded = await Commands(deaf).ended(*place)
+    for found in (remembered, recorded):
+        assert found is not None
+        assert (found.state, found.exit_code, found.signal) == ("FAILED", 7, 0)
+    assert await Commands(deaf).ended("0123456789ab", "9999", 0, "9999") is None
+
+
+class Forgetful(ThisMachine):
+    """A machine whose scontrol knows no job any more."""
+
+    async def run(self, command, stdin=b""):
+        if command[0] == "scontrol":
+            return Output(1, "", "slurm_load_jobs error: Invalid job id specified")
+        return await super().run(command, stdin)
 
 
 async def test_the_controller_is_away(tmp_path, own_cluster):
