@@ -23,12 +23,14 @@ from daemon.backends.vigil import Vigil
 from daemon.filesystem import is_network
 
 MANY = 1_000_000
+HANDLE = "agent:"
+"""Before the attempt's folder in a handle, which shows that somebody else may begin with it yet."""
 VISIBLE_SECONDS = 15.0
 """How long the end of a journal may take to be seen on a network filesystem."""
 
 
 class AgentManager:
-    """Attempts for whichever agent fetches them; a handle is the attempt's folder."""
+    """Attempts for whichever agent fetches them."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class AgentManager:
     async def submit(self, attempt_dir: Path) -> str:
         """Have an attempt wait for an agent. Raises OSError or ValueError for a bad request."""
         await asyncio.to_thread(self._submit, attempt_dir)
-        return str(attempt_dir)
+        return f"{HANDLE}{attempt_dir}"
 
     def _submit(self, attempt_dir: Path) -> None:
         request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
@@ -86,16 +88,17 @@ class AgentManager:
         return await asyncio.to_thread(self._poll, list(handles))
 
     def _poll(self, handles: list[str]) -> dict[str, Status]:
-        answers = {handle: self._look(Path(handle)) for handle in handles}
+        answers = {handle: self._look(_folder(handle)) for handle in handles}
         for handle, status in answers.items():
             if status.state != "running":
-                for key in [key for key in self._vigils if key[0] == handle]:
+                folder = str(_folder(handle))
+                for key in [key for key in self._vigils if key[0] == folder]:
                     del self._vigils[key]
         return answers
 
     async def cancel(self, handle: str, reason: str) -> None:
         """Tell whoever has the attempt to end it; one that nobody has ends at once."""
-        await asyncio.to_thread(self._cancel, Path(handle), reason)
+        await asyncio.to_thread(self._cancel, _folder(handle), reason)
 
     def _cancel(self, attempt_dir: Path, reason: str) -> None:
         _request_stop(attempt_dir, reason)
@@ -111,7 +114,7 @@ class AgentManager:
 
     async def fence(self, handle: str, reason: str) -> None:
         """Refuse all that its agent says from now on; what runs there is asked for its end."""
-        await asyncio.to_thread(self._lose, Path(handle), reason)
+        await asyncio.to_thread(self._lose, _folder(handle), reason)
 
     async def close(self) -> None:
         """Let go; agents go on with what they have, and tell the next daemon."""
@@ -205,6 +208,11 @@ class AgentManager:
         if self._pool.change(attempt_dir, open_stages, stage=Stage.LOST, error=why):
             self._context.log(f"{attempt_dir.parent.name}: {why}")
         return Status("lost", why)
+
+
+def _folder(handle: str) -> Path:
+    """The folder of the attempt with this handle."""
+    return Path(handle.removeprefix(HANDLE))
 
 
 def _revoke(attempt_dir: Path) -> bool:

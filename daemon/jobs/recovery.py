@@ -51,14 +51,16 @@ class Recovery:
     async def _take_up(self, job: Job) -> None:
         job_folder = self._outside.job_folder(job.id)
         attempt = folder.attempt_folder(job_folder, job.attempt)
-        if job.state is State.DISPATCHED and await asyncio.to_thread(self._never_began, attempt):
+        handle, offsets = await self._queue.progress(job)
+        # One that waits elsewhere may not have begun: its manager knows it by a handle of its own.
+        here = job.state is State.DISPATCHED and handle is None
+        if here and await asyncio.to_thread(self._never_began, attempt):
             if job.source == SUBMISSION:
                 await self._lost(job, "the folder that was submitted is gone")
                 return
             await self._queue.give_back(job, NEVER_BEGAN, ran=False)
             return
         request = await asyncio.to_thread(self._request, job)
-        handle, offsets = await self._queue.progress(job)
         follower = Follower(
             *(job, attempt, request, handle or str(attempt)),
             queue=self._queue,

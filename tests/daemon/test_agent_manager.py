@@ -68,11 +68,12 @@ class Ground:
         request = {"run": 7, "proposal": 1234, "timeout": 60, "proposal_path": "/data"}
         write_request(job_dir, request if command is None else {**request, "command": command})
         attempt_dir = new_attempt(job_dir, attempt)
-        assert await self.manager(**config).submit(attempt_dir) == str(attempt_dir)
+        assert await self.manager(**config).submit(attempt_dir) == f"agent:{attempt_dir}"
         return attempt_dir
 
     async def look(self, attempt_dir: Path) -> Status:
-        return (await self.manager().poll([str(attempt_dir)]))[str(attempt_dir)]
+        handle = f"agent:{attempt_dir}"
+        return (await self.manager().poll([handle]))[handle]
 
     async def after(self, attempt_dir: Path, seconds: int) -> Status:
         """How it is after so many seconds, in which somebody looks each second."""

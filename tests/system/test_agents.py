@@ -95,7 +95,7 @@ def test_an_agent_written_from_the_document(beamtime: Beamtime) -> None:
     for run in (1, 11, 12):
         beamtime.arrive(run)
     finishes, by_http, by_file = queue_for_agents(beamtime.folder, [1, 11, 12])
-    beamtime.listen()
+    daemon = beamtime.listen()
     with web_server(beamtime.folder) as web, web.client() as http:
         environment = {
             "OPEVA_SERVER": web.url,
@@ -104,6 +104,10 @@ def test_an_agent_written_from_the_document(beamtime: Beamtime) -> None:
             "TOKEN": token(beamtime.folder, "agent", "tiago-gpu"),
         }
         wait_until(lambda: [job["job_id"] for job in http.get("/api/queue").json()])
+        assert http.get(f"/status/{finishes}").json()["status"] == "queued"
+        daemon.send_signal(signal.SIGKILL)  # what waits goes on waiting, as the same attempt
+        daemon.wait()
+        beamtime.listen()
         assert http.get(f"/status/{finishes}").json()["status"] == "queued"
         program = [sys.executable, str(HERE / "agent_of_the_document.py")]
         with agent(program, beamtime.path, **environment) as process:
