@@ -12,12 +12,18 @@ from typing import Any
 REQUEST = "job.json"
 FRAGMENTS = "fragments"
 
+CPUS, MEMORY = "RUNTABLE_CPUS", "RUNTABLE_MEMORY"
+"""Environment variables with cores and bytes, for a request that leaves these to who starts it."""
+
 
 def as_seen_here(request: dict[str, Any], job_dir: Path) -> dict[str, Any]:
-    """A job's request, with its paths as they are where the job's folder is `job_dir`.
+    """A job's request, with its paths as they are where the job's folder is `job_dir`, and limits.
 
     The database may be seen under another path on another host, or in a container.
     """
+    for name, variable in (("cpus", CPUS), ("memory", MEMORY)):
+        if request.get(name) is None and variable in os.environ:
+            request = {**request, name: int(os.environ[variable])}
     there, here = str(request.get("database") or ""), str(job_dir.parent.parent)
     if job_dir.parent.name != "jobs" or there in ("", here):
         return request

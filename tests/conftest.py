@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from containers import docker, podman
 from slurm_cluster import slurm_cluster
 
-__all__ = ["slurm_cluster"]
+__all__ = ["docker", "podman", "slurm_cluster"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
