@@ -4,7 +4,13 @@ import os
 from dataclasses import dataclass
 
 from ctxlib import processes
-from ctxlib.telling import EXIT_CLOSED, EXIT_JOURNAL
+from ctxlib.telling import EXIT_CLOSED, EXIT_JOURNAL, EXIT_SPOILT
+
+_WORDS = {
+    EXIT_CLOSED: "its files were closed by a variable",
+    EXIT_JOURNAL: "its journal could not be written",
+    EXIT_SPOILT: "its process was made useless by a variable; the log says how",
+}
 
 
 @dataclass(frozen=True)
@@ -20,13 +26,12 @@ def how_it_died(wait_status: int) -> Ending:
     """The ending of a runner that nobody ended, by what waiting for it gave."""
     if os.WIFSIGNALED(wait_status):
         return Ending("signal", processes.words_for_end(wait_status))
-    if os.waitstatus_to_exitcode(wait_status) == EXIT_CLOSED:
-        return Ending("exit", "its files were closed by a variable")
-    return Ending("exit", processes.words_for_end(wait_status))
+    words = _WORDS.get(os.waitstatus_to_exitcode(wait_status))
+    return Ending("exit", words or processes.words_for_end(wait_status))
 
 
 def blameless(wait_status: int) -> bool:
     """Tell whether the runner's variable need not be to blame: an operator or the kernel is."""
     if os.WIFSIGNALED(wait_status):
         return os.WTERMSIG(wait_status) in processes.FOREIGN_SIGNALS
-    return os.waitstatus_to_exitcode(wait_status) == EXIT_JOURNAL
+    return os.waitstatus_to_exitcode(wait_status) in (EXIT_JOURNAL, EXIT_SPOILT)

@@ -57,26 +57,29 @@ def evaluate(
     known: Known,
     params: Mapping[str, object] | None = None,
     metadata: Metadata | None = None,
+    interruptible: bool = True,
 ) -> None:
     """Compute the variables in `nodes`, which are in order of dependency, for one run.
 
     `meta` has run_number, proposal and proposal_path, `params` the values of parameters as
     `Context.set_parameters` gave them, and `metadata` what catalogues know. What is done is not
     computed again; a transient result is, when something still needs it. Whatever a variable raises
-    is its own error, and concerns only what depends on it; KeyboardInterrupt passes. So does what
-    the recorder's methods raise, but for `finished`.
+    is its own error, and concerns only what depends on it; KeyboardInterrupt passes where
+    a person may interrupt. So does what the recorder's methods raise, but for `finished`.
     """
     given = Given(run, meta, params or {}, metadata)
     pending = _pending(nodes, known)
     results = _Results(pending, known)
     for node in pending:
         if node.problem is None:
-            _compute(node, given, results, recorder)
+            _compute(node, given, results, recorder, interruptible=interruptible)
         else:
             _fail(node, VariableError(str(node.problem)), results, recorder)
 
 
-def _compute(node: Node, given: Given, results: _Results, recorder: Recorder) -> None:
+def _compute(
+    node: Node, given: Given, results: _Results, recorder: Recorder, *, interruptible: bool
+) -> None:
     try:
         arguments = _arguments(node, given, results)
     except Exception as error:  # noqa: BLE001  Skip; or a copy for which the memory is not enough
@@ -88,9 +91,9 @@ def _compute(node: Node, given: Given, results: _Results, recorder: Recorder) ->
         value = _call(node, given.run, arguments, recorder)
         arguments.clear()  # frees what nothing needs any more, before the result is saved
         recorder.finished(node, value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001  sys.exit() in a variable is its own error
+    except BaseException as error:  # sys.exit() in a variable is its own error
+        if interruptible and isinstance(error, KeyboardInterrupt):
+            raise
         _fail(node, error, results, recorder)
     else:
         results.put(node.name, value)

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# By names of our own: a variable may put something else in place of those in the modules.
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_write, _now = os.write, time.time
+
 _NAME = re.compile(r"journal\.(\d+)\.jsonl")
 
 
@@ -68,13 +72,13 @@ class JournalWriter:
 
         The fields must be JSON without non-finite numbers (ValueError).
         """
-        entry = {"kind": kind, "time": time.time(), **fields}
-        line = json.dumps(entry, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        entry = {"kind": kind, "time": _now(), **fields}
+        line = _encode(entry).encode() + b"\n"
         if _identity(self._fd) != self._file:
             # Its number may be another file's by now, which must get none of this.
             self._open()
             self.reopened = True
-        written = os.write(self._fd, line)
+        written = _write(self._fd, line)
         if written < len(line):
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))

@@ -10,10 +10,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ctxlib import files, limits, output, plain, reporting, summaries
 from ctxlib.errors import (
     LONGEST_TRACEBACK,
     Skip,
+    UnsavableError,
     describe,
     error_text,
     shortened,
@@ -25,6 +28,10 @@ from ctxlib.surroundings import Surroundings
 from ctxlib.telling import Telling
 
 _LOG = "the run's log"
+_GOOD = np.arange(3.0)
+
+_Saved = dict[str, object]
+"""What a `finished` line says of a result."""
 
 
 @dataclass
@@ -32,7 +39,7 @@ class JobRecorder:
     """The recorder of one runner; `telling` is its journal, `origin` is where its results come
     from, short of what differs between them: `params` are the values that parameters
     have, `fingerprints` those of the variables. `cpus` and `memory` (bytes) are what the job may
-    use.
+    use. `begun` tells that a function of a variable was called in this process.
     """
 
     attempt_dir: Path
@@ -42,6 +49,7 @@ class JobRecorder:
     fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cpus: int | None = None
     memory: int | None = None
+    begun: bool = field(default=False, init=False)
     _since: _Use | None = field(default=None, init=False)
     _limits: ExitStack = field(default_factory=ExitStack, init=False)
     _surroundings: Surroundings = field(default_factory=Surroundings.now, init=False)
@@ -49,6 +57,7 @@ class JobRecorder:
     def started(self, node: Node) -> None:
         """Say that a variable's function is called now, and hold it to its own limits."""
         variable = node.variable
+        self.begun = True
         self._say_excess(node)
         memory = None if variable.memory is None else self._memory_of(node)
         limits.reset_peak_memory()
@@ -79,7 +88,7 @@ class JobRecorder:
         saved: dict[str, object] = {"summary": None, "data": None, "fragment": None}
         saved["objtype"] = None
         if not node.variable.transient:
-            saved = self._save(node, value, origin)
+            saved = self._save_soundly(node, value, origin)
         duration, cpu = self._use()
         self.telling.write(
             "finished",
@@ -119,7 +128,33 @@ class JobRecorder:
             output.say(f"{node.name}: failed after {took}: {name}: {message}\n{trace}")
         self._leave(node)
 
-    def _save(self, node: Node, value: object, origin: dict[str, object]) -> dict[str, object]:
+    def _save_soundly(self, node: Node, value: object, origin: dict[str, object]) -> _Saved:
+        """Save a value; where nothing can be saved any more, whatever it is, this process ends."""
+        try:
+            return self._save(node, value, origin)
+        except UnsavableError:
+            raise
+        except Exception as error:
+            if not self._can_save():
+                trace = user_traceback(error)
+                self.telling.leave(f"{node.name}: nothing can be saved any more:\n{trace}")
+            raise
+
+    def _can_save(self) -> bool:
+        """Try with a value that is good; a variable may have put something else into h5py, say."""
+        path = self.attempt_dir / f".sound.{os.getpid()}"
+        try:
+            good = summaries.prepare(_GOOD, log=output.say)
+            files.write_fragment(path, "sound", good, None)
+            with files.RunFile(path) as file:
+                return bool((file.read("sound") == _GOOD).all())
+        except Exception as error:  # noqa: BLE001 - whatever the state of things is
+            # On a full disk they are as they should be.
+            return isinstance(error, OSError) and error.errno is not None
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _save(self, node: Node, value: object, origin: dict[str, object]) -> _Saved:
         variable = node.variable
         prepared = summaries.prepare(
             value, summary=variable.summary, units=variable.units, log=output.say
@@ -148,6 +183,8 @@ class JobRecorder:
         # A transient one would do it again in the next process, before what needs its value.
         if not node.variable.transient:
             self.telling.leave_if_closed()
+            if self._surroundings.confined:
+                self.telling.leave("a variable has lowered this process's limits for good")
 
     def _memory_of(self, node: Node) -> int | None:
         """The bytes that a variable may use: its own limit or its job's, whichever is less."""
@@ -180,7 +217,7 @@ class JobRecorder:
 
 def save_result(
     attempt_dir: Path, name: str, prepared: summaries.Prepared, origin: dict[str, object]
-) -> dict[str, object]:
+) -> _Saved:
     """Save a result, and give what its `finished` line says of it.
 
     What is small and plain is in the line itself, all else in a fragment in the attempt's folder.

@@ -1,13 +1,15 @@
 """What the variables of a job share although none of them owns it, put back after each of them.
 
 That is what belongs to the whole process: its directory, its environment, its signal handlers, its
-timers, its output streams, what NumPy and `warnings` complain of, and the open plots of pyplot.
+timers, its output streams, its limits, what NumPy and `warnings` complain of, and the open plots of
+pyplot.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -17,6 +19,7 @@ from typing import Any
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _UNCHANGEABLE = (signal.SIGKILL, signal.SIGSTOP)
+_LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
 _SIGNALS = sorted(signal.valid_signals() - set(_UNCHANGEABLE))
 
 
@@ -24,7 +27,8 @@ _SIGNALS = sorted(signal.valid_signals() - set(_UNCHANGEABLE))
 class Surroundings:
     """The surroundings at one moment; `now` takes them, `restore` puts them back.
 
-    Figures are for `close_figures`, once what the variable returned has been saved.
+    Figures are for `close_figures`, once what the variable returned has been saved. `confined`
+    tells that a limit could not be put back, so that this process is less than others.
     """
 
     directory: str
@@ -33,9 +37,12 @@ class Surroundings:
     handlers: dict[int, Any]
     blocked: set[int]
     streams: tuple[Any, Any, Any]
+    recursion: int
+    limits: dict[int, tuple[int, int]]
     filters: list[Any]
     numpy: Any
     figures: frozenset[int]
+    confined: bool = False
 
     @classmethod
     def now(cls) -> Surroundings:
@@ -47,6 +54,8 @@ class Surroundings:
             handlers={number: signal.getsignal(number) for number in _SIGNALS},
             blocked=set(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
             streams=(sys.stdin, sys.stdout, sys.stderr),
+            recursion=sys.getrecursionlimit(),
+            limits={number: resource.getrlimit(number) for number in _LIMITS},
             filters=list(warnings.filters),
             numpy=_numpy_errors(),
             figures=frozenset(_figures()),
@@ -61,6 +70,8 @@ class Surroundings:
             "signal handlers": self._restore_signals,
             "a timer": _stop_timers,
             "sys.stdin, sys.stdout or sys.stderr": self._restore_streams,
+            "the recursion limit": self._restore_recursion,
+            "resource limits": self._restore_limits,
         }
         changed = [what for what, step in steps.items() if step()]
         self._restore_complaints()
@@ -111,6 +122,26 @@ class Surroundings:
         sys.stdin, sys.stdout, sys.stderr = self.streams
         return changed
 
+    def _restore_recursion(self) -> bool:
+        changed = sys.getrecursionlimit() != self.recursion
+        sys.setrecursionlimit(self.recursion)
+        return changed
+
+    def _restore_limits(self) -> bool:
+        changed = [
+            (number, limits)
+            for number, limits in self.limits.items()
+            if resource.getrlimit(number) != limits
+        ]
+        for number, (soft, hard) in changed:
+            try:
+                resource.setrlimit(number, (soft, hard))
+            except ValueError:  # nobody but root raises a hard limit that was lowered
+                now = resource.getrlimit(number)[1]
+                resource.setrlimit(number, (_lower(soft, now), now))
+                self.confined = True
+        return bool(changed)
+
     def _restore_complaints(self) -> None:
         if warnings.filters != self.filters:
             # Sets also the number by which the warnings already shown are told from new ones.
@@ -126,6 +157,11 @@ def _umask() -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
+
+
+def _lower(one: int, other: int) -> int:
+    """The lower of two limits, of which infinity is not the highest number."""
+    return min((one, other), key=lambda limit: (limit == resource.RLIM_INFINITY, limit))
 
 
 def _stop_timers() -> bool:

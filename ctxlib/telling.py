@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from ctxlib import output
 from ctxlib.journal import JournalWriter
+
+# By names of our own: a variable may put something else in place of those in the module.
+_exit, _getpid = os._exit, os.getpid
 
 EXIT_JOURNAL = 74
 """What a runner exits with when it cannot write its journal any more (EX_IOERR)."""
 
 EXIT_CLOSED = 75
 """What a runner exits with after a variable that has closed the process's own files."""
+
+EXIT_SPOILT = 76
+"""What a runner exits with when a variable has made its process useless for others."""
 
 
 @dataclass
@@ -23,7 +31,7 @@ class Telling:
 
     path: Path
     wake: Callable[[], None] | None = None
-    _pid: int = field(default_factory=os.getpid, init=False)
+    _pid: int = field(default_factory=_getpid, init=False)
 
     def __post_init__(self) -> None:
         """Open the journal."""
@@ -36,13 +44,12 @@ class Telling:
             self._journal.write(kind, **fields)
         except OSError as error:
             # Going on would mean to compute what nobody can learn of.
-            output.say(f"the journal cannot be written, so this process ends: {error}")
-            os._exit(EXIT_JOURNAL)
+            self.leave(f"the journal cannot be written ({error})", EXIT_JOURNAL)
 
     def leave_if_forked(self) -> None:
         """End this process if a variable has forked it and come back; one does the job."""
-        if os.getpid() != self._pid:
-            os._exit(0)
+        if _getpid() != self._pid:
+            _exit(0)
 
     def leave_if_closed(self) -> None:
         """End this process if a variable has closed the journal, and with it who knows what.
@@ -51,6 +58,11 @@ class Telling:
         gets the number of a closed one.
         """
         if self._journal.reopened:
-            output.say("a variable has closed this process's own files, so this process ends")
+            self.leave("a variable has closed this process's own files", EXIT_CLOSED)
+
+    def leave(self, why: str, code: int = EXIT_SPOILT) -> NoReturn:
+        """End this process, for another to go on, and say why in the log."""
+        with contextlib.suppress(Exception):  # whatever is left of what says it
+            output.say(f"{why}, so this process ends")
             output.flush()
-            os._exit(EXIT_CLOSED)
+        _exit(code)

@@ -57,10 +57,10 @@ class Past:
         return name in self.values or name in self.errors or name in self.nothing
 
 
-def evaluated(loaded, *, past=None, refuse=(), only=None, run="the run"):
+def evaluated(loaded, *, past=None, refuse=(), only=None, run="the run", **more):
     graph, journal = Graph(loaded), Journal(refuse)
     nodes = [graph.nodes[name] for name in graph.order if only is None or name in only]
-    evaluate(nodes, run, META, journal, known=past or Past())
+    evaluate(nodes, run, META, journal, known=past or Past(), **more)
     return journal
 
 
@@ -204,6 +204,13 @@ def test_an_interrupt_passes(context):
     loaded = context("@Variable\ndef foo(run): raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         evaluated(loaded)
+
+
+def test_an_interrupt_is_the_variables_own_where_nobody_may_interrupt(context):
+    loaded = context("@Variable\ndef foo(run): raise KeyboardInterrupt('by itself')\n")
+    journal = evaluated(loaded, interruptible=False)
+    assert str(journal.errors["foo"]) == "by itself"
+    assert type(journal.errors["foo"]) is KeyboardInterrupt
 
 
 @pytest.mark.parametrize(

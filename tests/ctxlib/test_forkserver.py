@@ -443,3 +443,109 @@ def test_the_log_tells_of_each_process(serve, tmp_path):
     assert len(re.findall(r"job j1, attempt 1", log)) == 1
     assert "segfaults: killed by signal SIGSEGV (Segmentation fault); job j1 goes on in" in log
     assert "Fatal Python error: Segmentation fault" in log
+
+
+SPOILING = """
+import json, os, resource, time
+import h5py
+import numpy as np
+from damnit_ctx import Variable
+
+def counted(name):
+    with open("calls.txt", "a") as file:
+        file.write(name + "\\n")
+
+@Variable()
+def no_clock(run):
+    counted("no_clock")
+    time.perf_counter = None
+    return 1
+
+@Variable()
+def after_no_clock(run):
+    counted("after_no_clock")
+    return 2
+
+@Variable()
+def no_files(run):
+    counted("no_files")
+    h5py.File = None
+    return 3
+
+@Variable()
+def after_no_files(run):
+    counted("after_no_files")
+    return np.arange(4)
+
+@Variable()
+def no_files_for_itself(run):
+    counted("no_files_for_itself")
+    h5py.File = None
+    return np.arange(5)
+
+@Variable()
+def interrupts(run):
+    counted("interrupts")
+    raise KeyboardInterrupt("of its own")
+
+@Variable()
+def few_files(run):
+    counted("few_files")
+    sizes = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, sizes[1]))
+    return 6
+
+@Variable()
+def after_few_files(run):
+    counted("after_few_files")
+    return np.random.default_rng(1).random(1 << 18)
+
+@Variable()
+def no_json(run):
+    counted("no_json")
+    json.dumps = lambda *args, **more: "garbage"
+    json.JSONEncoder.encode = None
+    return 7
+
+@Variable()
+def after_no_json(run):
+    counted("after_no_json")
+    return np.arange(8)
+
+@Variable()
+def no_system(run):
+    counted("no_system")
+    os.write = lambda *args: 0
+    os.getpid = lambda: 1
+    return 9
+
+@Variable()
+def after_no_system(run):
+    counted("after_no_system")
+    return 10
+"""
+
+
+def test_what_a_variable_does_to_its_process_costs_no_other_one(tmp_path, serve):
+    attempt = make_job(tmp_path, context=SPOILING)
+    client = serve()
+    client.receive()
+    assert client.do(attempt) == {"status": "finished", "reason": ""}
+    assert errors(attempt) == {
+        "no_clock": "TypeError: 'NoneType' object is not callable",
+        "no_files_for_itself": (
+            "exit: its process was made useless by a variable; the log says how"
+        ),
+        "interrupts": "KeyboardInterrupt: of its own",
+    }
+    assert set(values(attempt)) == {
+        *("after_no_clock", "no_files", "after_no_files", "few_files", "after_few_files"),
+        *("no_json", "after_no_json", "no_system", "after_no_system"),
+    }
+    again = {name for name, n in times_started(attempt).items() if n > 1}
+    assert again == {"after_no_clock", "after_no_files", "no_files_for_itself"}
+    log = (tmp_path / "process_logs" / "r1-p1234.out").read_text()
+    assert "after_no_files: nothing can be saved any more" in log
+    assert "something that all variables need does not work any more" in log
+    assert "few_files: left changed, and put back: resource limits" in log
+    assert not list(attempt.rglob(".sound.*"))

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from ctxlib import journal
 from ctxlib.journal import Entry, JournalReader, JournalWriter
 
 
@@ -61,7 +62,7 @@ def test_each_line_is_one_write_and_one_wake(tmp_path, monkeypatch):
     writer = JournalWriter(tmp_path / "journal.1.jsonl", lambda: wakes.append(1))
     writes = []
     real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: writes.append(data) or real(fd, data))
+    monkeypatch.setattr(journal, "_write", lambda fd, data: writes.append(data) or real(fd, data))
     writer.write("begin", text="two\nlines")
     assert len(writes) == len(wakes) == 1
     assert writes[0].count(b"\n") == 1
@@ -73,7 +74,7 @@ def test_a_line_cut_by_a_full_disk_is_taken_back(tmp_path, monkeypatch):
     writer.write("begin")
     whole = path.read_bytes()
     real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:7]))
+    monkeypatch.setattr(journal, "_write", lambda fd, data: real(fd, data[:7]))
     with pytest.raises(OSError, match="No space") as caught:
         writer.write("finished", variable="x")
     assert caught.value.errno == errno.ENOSPC

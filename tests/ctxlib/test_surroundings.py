@@ -1,14 +1,16 @@
 """What one variable does to the process, another does not find there."""
 
+import os
 import subprocess
 import sys
 
 SETUP = """
-import faulthandler, os, signal, sys, warnings
+import faulthandler, os, resource, signal, sys, warnings
 import numpy as np
 from ctxlib.surroundings import Surroundings
 os.umask(0o022)
 faulthandler.enable(2)
+limits = [resource.getrlimit(n) for n in (resource.RLIMIT_NOFILE, resource.RLIMIT_STACK)]
 home, streams = os.getcwd(), (sys.stdin, sys.stdout, sys.stderr)
 before = Surroundings.now()
 """
@@ -33,6 +35,9 @@ signal.signal(signal.SIGUSR1, lambda *_: None)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 signal.alarm(1)
 sys.stdin = sys.stdout = sys.stderr = None
+sys.setrecursionlimit(200)
+resource.setrlimit(resource.RLIMIT_NOFILE, (10, limits[0][1]))
+resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, limits[1][1]))
 warnings.simplefilter("error")
 np.seterr(all="raise")
 changed = before.restore()
@@ -42,6 +47,9 @@ assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGUSR1) == s
 assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 assert (sys.stdin, sys.stdout, sys.stderr) == streams
+assert sys.getrecursionlimit() == 1000
+now = [resource.getrlimit(n) for n in (resource.RLIMIT_NOFILE, resource.RLIMIT_STACK)]
+assert (now, before.confined) == (limits, False), now
 warnings.warn("no error any more")
 np.float64(1) / 0
 print(", ".join(changed))
@@ -50,9 +58,24 @@ print(before.restore())
     output, errors = run(code, cwd=tmp_path, env={"HOME": "/root-of-test", "PATH": "/bin"})
     assert output.splitlines() == [
         "the directory, the environment, the umask, signal handlers, a timer, "
-        "sys.stdin, sys.stdout or sys.stderr",
+        "sys.stdin, sys.stdout or sys.stderr, the recursion limit, resource limits",
         "[]",
     ], errors
+
+
+def test_a_limit_that_cannot_be_raised_again_is_told(tmp_path):
+    code = """
+os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NOFILE, (10, 50))
+assert before.restore() == ["resource limits"]
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (50, 50)
+print(before.confined)
+"""
+    if os.geteuid() == 0:
+        output, errors = run(code, cwd=tmp_path)
+    else:
+        output, errors = run(code.replace("os.setuid(65534)", ""), cwd=tmp_path)
+    assert output == "True\n", errors
 
 
 def test_a_directory_that_was_removed_is_left(tmp_path):
