@@ -60,8 +60,6 @@ def queue_for_agents(folder: Path, runs: list[int]) -> list[str]:
 def beamtime(tmp_path: Path, example_proposal: Path) -> Iterator[Beamtime]:
     made = Beamtime(tmp_path, example_proposal)
     made.init(CONTEXT, settle_seconds=3600)
-    (made.folder / "backends").mkdir()
-    (made.folder / "backends" / "agent.yml").write_text("type: agent\n")
     yield made
     made.close()
 
