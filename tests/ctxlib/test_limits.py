@@ -112,6 +112,27 @@ print(os.sched_getaffinity(0) == before)
     assert python(code).strip() == "True"
 
 
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="one core has no choice; run on two or more"
+)
+def test_processes_of_one_number_on_different_hosts_use_different_cores():
+    # As the first processes of containers are, on one machine.
+    code = """
+import os, socket
+from ctxlib import limits
+before = os.sched_getaffinity(0)
+chosen = set()
+for host in "abcdefgh":
+    socket.gethostname = lambda: host
+    os.getpid = lambda: 7
+    os.sched_setaffinity(0, before)
+    limits.apply_inside(1, None)
+    chosen |= os.sched_getaffinity(0)
+print(len(chosen) > 1)
+"""
+    assert python(code).strip() == "True"
+
+
 def test_one_allocation_far_beyond_the_memory_is_a_memory_error():
     code = """
 import numpy
