@@ -79,6 +79,14 @@ class SlurmBench:
         """Ask until all have ended or are lost."""
         return await self.until(handles, lambda status: status.state != "running", timeout)
 
+    async def tidied(self) -> None:
+        """Ask until nothing is kept of batches that are done, as Slurm says too."""
+        deadline = time.monotonic() + 20
+        while left := list((self.folder / "jobs/.batches").iterdir()):
+            assert time.monotonic() < deadline, f"{left} stay"
+            await self.manager.poll([])
+            await asyncio.sleep(0.05)
+
     def queue(self, form: str = "%F|%K|%T|%j|%k|%P|%r", *options: str) -> list[list[str]]:
         """The cluster's list of jobs, each split into its fields."""
         command = ["squeue", "--all", "--array", "--noheader", f"--format={form}", *options]

@@ -92,6 +92,7 @@ async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path):
         assert handle == "j1/1"
         await bench.until([handle], lambda status: status.reason != "" or status.state == "ended")
         answers = await bench.end([handle])
+        await bench.tidied()
         ((_, index, _, name, comment, partition, _),) = [
             job
             for job in bench.queue("%F|%K|%T|%j|%k|%P|%r", "--states=all")
@@ -104,8 +105,6 @@ async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path):
     assert (index, name, partition) == ("0", "r1-p1234-damnit", "main")
     assert comment.startswith("runtable:")
     assert "said by the variable" in (tmp_path / "process_logs/r1-p1234.out").read_text()
-    # Nothing is kept of a batch that is done.
-    assert list((tmp_path / "jobs/.batches").iterdir()) == []
 
 
 def number_of(bench, attempt):
@@ -341,8 +340,8 @@ async def test_a_new_daemon_goes_on_with_handles_alone(slurm_cluster, tmp_path):
     ):
         await other.end(left)
         await bench.end(handles)
-        for path in (slow, short):
-            assert list((path / "jobs/.batches").iterdir()) == []
+        await bench.tidied()
+        await other.tidied()
     assert [times_started(a) for a in attempts] == [{"slow": 1}] * 2
     assert [values(a)["number"] for a in more] == [3, 3]
 

@@ -101,7 +101,8 @@ class SlurmManager:
         seen = await asyncio.to_thread(lambda: {path: look(path) for path in dirs.values()})
         open_ = {path for path, found in seen.items() if found.there and found.ended is None}
         await self._take_up([path for path, found in seen.items() if found.there], open_)
-        if any(self._attempts[path].key is not None for path in open_):
+        busy = any(sent.busy for sent in self._sender.all_sent())
+        if busy or any(self._attempts[path].key is not None for path in open_):
             await self._look_at_slurm(seen)
         answers = {handle: await self._status(path, seen[path]) for handle, path in dirs.items()}
         await self._tidy()
