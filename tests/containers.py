@@ -80,7 +80,11 @@ class ContainerEngine:
 
     def containers(self) -> list[str]:
         """Names of all containers that there are."""
-        return self.run("ps", "--all", "--format", "{{.Names}}").split()
+        names = ("ps", "--all", "--format", "{{.Names}}")
+        try:
+            return self.run(*names).split()
+        except AssertionError:  # podman stumbles over what is just being removed
+            return self.run(*names).split()
 
     def start(self) -> None:
         """Start what has to run, and make the image."""

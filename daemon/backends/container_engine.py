@@ -77,9 +77,11 @@ class Engine:
 
     async def containers(self) -> list[Container]:
         """All containers of the database, those that have ended too."""
-        listed = await self.ask(
-            "ps", "--all", "--quiet", "--no-trunc", f"--filter=label={self._label}"
-        )
+        which = ("ps", "--all", "--quiet", "--no-trunc", f"--filter=label={self._label}")
+        try:
+            listed = await self.ask(*which)
+        except EngineError:  # podman stumbles over what is just being removed
+            listed = await self.ask(*which)
         ids = listed.split()
         if not ids:
             return []
