@@ -220,8 +220,12 @@ class ContextFile:
         if look.context is None:
             found = _broken(f"{name} is missing in {self._path.parent}")
         else:
-            library = self._library()
-            found = await check(self._path, library, look.interpreter, look.backends)
+            try:
+                library = await asyncio.to_thread(self._library)
+            except OSError as error:
+                found = _broken(f"the copy of ctxlib that {name} needs is gone: {error}")
+            else:
+                found = await check(self._path, library, look.interpreter, look.backends)
         files = {name: _known_stamp(known) for name, known in found.get("files", {}).items()}
         was_broken, news = self._broken is not None, found != self._known
         self._known, self._files, self._holds = found, files, True

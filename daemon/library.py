@@ -52,6 +52,19 @@ def install(folder: Path) -> Path:
     return target
 
 
+def restore(library: Path) -> None:
+    """See to it that `library`, which `install` gave, is there: somebody may have deleted it.
+
+    Raises OSError when it cannot be made again.
+    """
+    if library == HERE or (library / "ctxlib" / "__init__.py").exists():
+        return
+    if install(library.parent.parent) != library:
+        raise FileNotFoundError(
+            f"{library} was deleted, and another version is installed now: restart the daemon"
+        )
+
+
 def _put_in_place(made: Path, target: Path, sources: dict[Path, bytes]) -> None:
     damaged = target.parent / f".old-{os.getpid()}-{target.name}"
     try:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
+from ctxlib.processes import die_with_parent
 from daemon import __version__
 from daemon.control import ControlClient, Endpoint, ServiceError
 from daemon.database import ReplacedError, SchemaError
@@ -39,11 +40,15 @@ def run(folder: Path, *, patient: bool | None = None, debug: bool = False) -> No
     begins anew when somebody deletes its database.
 
     When another daemon holds the folder, a `patient` one waits for it to end (under Supervisor it
-    is patient by itself); the other raises AlreadyServedError. A command that holds it is asked to
-    hand over. Raises ServiceError or SchemaError when the folder cannot be served.
+    is patient by itself, and ends when that does); the other raises AlreadyServedError. A command
+    that holds it is asked to hand over. Raises ServiceError or SchemaError when the folder cannot
+    be served.
     """
     if patient is None:
         patient = "SUPERVISOR_ENABLED" in os.environ
+        if patient:
+            # When Supervisor is killed: it could not start another one while this one stays.
+            die_with_parent(os.getppid(), signal.SIGTERM)
     try:
         _run(folder, patient=patient, debug=debug)
     except ReplacedError:

@@ -62,6 +62,12 @@ class Interpreter:
 
     def not_started(self, error: OSError) -> tuple[str, str]:
         """What is wrong when the command could not be started, and what mends it."""
+        program = self.sandbox[0] if self.sandbox else self.python
+        if error.filename is not None and str(error.filename) != program:
+            return (
+                f"{error.filename}: {error.strerror}",
+                "restart the daemon, which makes it again",
+            )
         if self.sandbox:
             return (
                 f"sandbox_args: {self.sandbox[0]} cannot be started: {error.strerror}",

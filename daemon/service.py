@@ -29,7 +29,7 @@ from daemon.jobs.queue import Queue
 from daemon.jobs.records import Records
 from daemon.jobs.scheduler import Scheduler
 from daemon.jobs.tables import MIGRATIONS
-from daemon.library import HERE, install
+from daemon.library import HERE, install, restore
 from daemon.lock import Holder
 from daemon.operations import Operations
 from daemon.person import person
@@ -44,6 +44,7 @@ from daemon.watching import Watching, cancel
 Item = dict[str, Any]
 
 LOG = logging.getLogger("runtable")
+LOOK_SECONDS = 0.2
 FOR_EVER = 10.0**8
 """More seconds than any job may take."""
 ENDPOINT_MODES: Mapping[str, int] = {"owner": 0o600, "group": 0o640, "all": 0o640}
@@ -131,7 +132,7 @@ class Service:
         )
         self.context = ContextFile(
             self.folder / "context.py",
-            library=lambda: self.library,
+            library=self._whole_library,
             interpreter=self.processing.interpreter,
             register=self.table.register,
             mended=self._context_mended,
@@ -188,13 +189,17 @@ class Service:
     async def until(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; what ends one of the parts ends the service with its exception."""
         stopping = asyncio.create_task(stop.wait())
-        parts = [*self._tasks, *([self._control.receiving] if self._at_work else [])]
+        parts = [*self._tasks, *self._working()]
         try:
             done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
         for task in done - {stopping}:
             task.result()
+
+    def _working(self) -> list[asyncio.Task[None]]:
+        """What never ends while jobs are run here."""
+        return [self._control.receiving, *self.scheduler.parts] if self._at_work else []
 
     async def close(self, *, finish: bool = False) -> None:
         """End everything; begun jobs get `stop_grace` seconds.
@@ -262,6 +267,10 @@ class Service:
         broken = self.scheduler.broken if self._at_work else None
         return state if broken is None else {"ok": False, "problems": broken, "loading": False}
 
+    def _whole_library(self) -> Path:
+        restore(self.library)
+        return self.library
+
     def _context_mended(self) -> None:
         if self._at_work:
             self.scheduler.try_again()
@@ -305,10 +314,29 @@ class Service:
         return self.identity is None
 
     async def unless_handed_over(self, items: AsyncIterator[Item]) -> Item | None:
-        """The next of `items`; None at their end, or when the folder is to be handed over."""
+        """The next of `items`; None at their end, or when the folder is to be handed over.
+
+        Raises ServiceError when a part that they wait for has ended.
+        """
         following = asyncio.ensure_future(anext(items, None))
         leaving = asyncio.create_task(self._handover.wait())
-        await asyncio.wait([following, leaving], return_when=asyncio.FIRST_COMPLETED)
+        while not (following.done() or leaving.done()):
+            working = self._working()
+            for part in working:
+                if part.done():
+                    following.cancel()
+                    leaving.cancel()
+                    error = None if part.cancelled() else part.exception()
+                    raise ServiceError(
+                        f"jobs cannot be run any more ({type(error).__name__}: {error}): what was "
+                        "begun is stored, and the next start goes on with it"
+                    ) from error
+            # Work may begin with the first item, and its parts be there only then.
+            await asyncio.wait(
+                [following, leaving, *working],
+                return_when=asyncio.FIRST_COMPLETED,
+                timeout=None if working else LOOK_SECONDS,
+            )
         leaving.cancel()
         if following.done():
             return following.result()

@@ -17,7 +17,7 @@ from typing import Any
 
 from ctxlib.errors import nearest
 from ctxlib.job_folder import REQUEST
-from daemon.backends import Manager, Status
+from daemon.backends import Manager, Status, Unavailable
 from daemon.backends.configurations import files
 from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.configurations.base import BackendConfig
@@ -26,6 +26,7 @@ from daemon.backends.configurations.local import LocalConfig, SequentialConfig
 from daemon.backends.configurations.registry import config_class
 from daemon.backends.configurations.slurm import SlurmConfig
 from daemon.backends.context import ManagerContext
+from daemon.library import restore
 
 LOCAL, SEQUENTIAL, AGENT, CLUSTER = "local", "sequential", "agent", "cluster"
 """Backends that need no configuration file; a file may say what `cluster` is."""
@@ -136,6 +137,10 @@ class Managers:
 
         Raises ConfigurationError when there is none such (any more).
         """
+        try:
+            await asyncio.to_thread(restore, self._context.library)
+        except OSError as error:
+            raise Unavailable(f"the copy of ctxlib that jobs use is gone: {error}") from error
         key, manager = self._manager(*await asyncio.to_thread(self._asked_for, attempt_dir))
         self._submitting[key] += 1
         try:

@@ -1,6 +1,7 @@
 """`runtable web`: serve the HTTP interface of a database."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -41,10 +42,13 @@ def command(
     _check_installed()
     import logging
 
+    from ctxlib.processes import die_with_parent
     from daemon.settings import Settings
     from daemon.web.server import WebError, serve
 
     supervised = "SUPERVISOR_ENABLED" in os.environ
+    if supervised:  # when Supervisor is killed, the next one starts another
+        die_with_parent(os.getppid(), signal.SIGTERM)
     settings = Settings.from_rows(_settings(folder))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

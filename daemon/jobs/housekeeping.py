@@ -188,6 +188,8 @@ class Housekeeping:
             return []  # it may have begun with an earlier copy
         found = []
         current = self._library()
+        if not current.parent.is_dir():
+            return []  # somebody has deleted all of them
         for path in sorted(current.parent.iterdir()):
             if path.is_dir() and path != current:
                 waste = Waste("library", path.name, "another one is used now")

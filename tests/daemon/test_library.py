@@ -1,10 +1,13 @@
 """The copy of ctxlib in a database folder."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from daemon.library import install
+import pytest
+
+from daemon.library import install, restore
 
 
 def test_the_copy_imports_alone(tmp_path: Path) -> None:
@@ -35,3 +38,12 @@ def test_a_copy_that_is_not_whole_is_replaced(tmp_path: Path) -> None:
     assert (library / "ctxlib/errors.py").read_bytes() == whole
     assert (library / "ctxlib/context.py").exists()
     assert [path.name for path in (tmp_path / "lib").iterdir()] == [library.name]
+
+
+def test_a_deleted_copy_is_made_again(tmp_path: Path) -> None:
+    library = install(tmp_path)
+    shutil.rmtree(tmp_path / "lib")
+    restore(library)
+    assert (library / "ctxlib/errors.py").exists()
+    with pytest.raises(FileNotFoundError, match="restart the daemon"):
+        restore(library.with_name("another-version"))

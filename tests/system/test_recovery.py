@@ -252,3 +252,13 @@ def serving(witness: Witness, pids: list[int]) -> int | None:
     except (OSError, ValueError):
         return None
     return holder if holder == answers and holder in pids else None
+
+
+def test_the_copy_of_ctxlib_is_deleted_under_the_daemon(witness: Witness) -> None:
+    witness.served()
+    shutil.rmtree(witness.folder / "lib")
+    witness.beamtime.write_context(CONTEXT + "# edited, so that it is loaded anew\n")
+    witness.beamtime.arrive(30)
+    wait_until(lambda: [job for job in witness.beamtime.jobs() if job[1] == 30])
+    check_complete(witness, 30)
+    assert "can be executed" in witness.beamtime.run("status").stdout

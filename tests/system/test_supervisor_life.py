@@ -32,8 +32,8 @@ def supervised(
         # A helper of the context's that is called like a module which the daemon needs.
         (beamtime.folder / "queue.py").write_text("raise ImportError('not for the daemon')\n")
         beamtime.run("listen", beamtime.folder, "--daemonize")
-        supervisor = int((beamtime.folder / "supervisord.pid").read_text())
         yield witness
+        supervisor = int((beamtime.folder / "supervisord.pid").read_text())
         os.kill(supervisor, signal.SIGTERM)
         wait_until(lambda: supervisor not in witness.processes(), 30)
         wait_until(lambda: not witness.processes(), 30)
@@ -105,6 +105,15 @@ def test_daemonizing_again_applies_what_has_changed(supervised: Witness) -> None
     assert "was restarted" in again.stdout
     assert control(supervised, "pid", "damnit").strip() != pid
     assert "stopwaitsecs = 17" in (supervised.folder / "supervisord.conf").read_text()
+
+
+def test_daemonizing_again_after_supervisor_was_killed(supervised: Witness) -> None:
+    folder = supervised.folder
+    os.kill(int((folder / "supervisord.pid").read_text()), signal.SIGKILL)
+    wait_until(lambda: FolderLock(folder).holder() is None, 30)
+    again = supervised.beamtime.run("listen", folder, "--daemonize")
+    assert "runs under Supervisor" in again.stdout
+    assert "RUNNING" in control(supervised, "status", "damnit")
 
 
 def test_a_locale_without_umlauts_is_no_hindrance(tmp_path: Path) -> None:
