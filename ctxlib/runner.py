@@ -193,7 +193,8 @@ class _Run:
             "data": data,
             "variables": self.request["variables"],
             "match": self.request["match"],
-            "home": self.request.get("backend", ""),
+            # Only a first job takes what is for its own backend into its part.
+            "home": self.request.get("backend", "") if part == FIRST else "",
         }
         nodes = deferred(graph.select(**chosen, part=part), running_when_lost(self.attempt_dir))
         later = graph.later(**chosen) if part == FIRST else []

@@ -77,6 +77,11 @@ class Scheduler:
         parts = (*taking, attempts.poll, self._finisher.keep_clean)
         self._tasks = [asyncio.create_task(part()) for part in parts]
 
+    @property
+    def parts(self) -> Sequence[asyncio.Task[None]]:
+        """What works as long as the scheduler does: one that has ended will never go on."""
+        return self._tasks
+
     async def stop(
         self, grace: float | None = None, *, waits_for: Callable[[Job], bool] | None = None
     ) -> None:

@@ -316,7 +316,8 @@ def test_a_variable_that_killed_its_process_is_not_tried_by_the_next(tmp_path):
 
 def test_a_cluster_job_takes_the_results_of_its_inputs(tmp_path):
     run(make_job(tmp_path, "first", context=CONTEXT))
-    second = make_job(tmp_path, "second", part="cluster", inputs=["first"])
+    # Its own backend is not for what the first job should have computed there.
+    second = make_job(tmp_path, "second", part="cluster", backend="cluster", inputs=["first"])
     run(second)
     assert values(second) == {"late": 21.0}
     assert entries(second, "plan")[0].fields["later"] == []

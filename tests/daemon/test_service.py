@@ -1,6 +1,7 @@
 """The parts of one folder put together, and what becomes of all when one is in trouble."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from daemon import locate, watching
+from daemon.control import ServiceError
 from daemon.control_server import ControlServer
+from daemon.jobs.intake import Intake
 from daemon.service import Service
 
 
@@ -49,6 +52,25 @@ async def test_a_service_that_hears_nobody_ends(
     await service.start_work()
     with pytest.raises(OSError, match="no more files"):
         async with asyncio.timeout(20):
+            await service.until(asyncio.Event())
+
+
+async def test_a_part_that_dies_ends_who_waits_for_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(intake: Intake) -> None:
+        raise sqlite3.DatabaseError("file is not a database")
+
+    async def never() -> AsyncIterator[dict[str, str]]:
+        await service.start_work()
+        await asyncio.Event().wait()
+        yield {}
+
+    monkeypatch.setattr(Intake, "run", dies)
+    async with asyncio.timeout(20):
+        with pytest.raises(ServiceError, match=r"cannot be run any more .*file is not a database"):
+            await service.unless_handed_over(never())
+        with pytest.raises(sqlite3.DatabaseError):
             await service.until(asyncio.Event())
 
 
