@@ -63,7 +63,7 @@ async def test_nothing_is_queued_for_what_is_not_there(choice: dict[str, list[st
         await Operations(service).reprocess([1], **choice)  # type: ignore[arg-type]
 
 
-async def _no_runs() -> dict[int, str]:
+async def _no_runs(_proposal: int) -> dict[int, str]:
     raise LookupError("the choice was accepted")
 
 

@@ -109,7 +109,7 @@ def test_the_count_is_that_of_strace(tmp_path: Path) -> None:
         else:
             files = r"amore\.log|control\.json|control\.old|\"jobs"
             lines = [line for line in log.splitlines() if re.search(files, line)]
-            made = [line for line in lines if "open" not in line or "O_CREAT" in line]
+            made = [line for line in lines if " open" not in line or "O_CREAT" in line]
             names = [found[1] for line in made if (found := re.match(r"\d+ +(\w+)\(", line))]
         seen.append(sorted(names))
     assert seen[0] == seen[1]
