@@ -15,13 +15,13 @@ from typing import Any
 
 from ctxlib import claim
 from daemon.backends import agent_ticket
+from daemon.backends.agent_hosts import FOLDER, AgentHosts
 from daemon.backends.agent_payload import log_file, payload
 from daemon.backends.agent_ticket import ENDED, STAGES, Stage, Ticket, end_of, say, stage_of
 from daemon.backends.configurations.secrets import SecretError
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings
 
-FOLDER = "agents"
 REPORTED = {stage.value: stage for stage in (Stage.RUNNING, Stage.FINISHED, Stage.FAILED)}
 REPORTED |= {"stopped": Stage.STOPPED}
 """What an agent may say of its job."""
@@ -69,17 +69,14 @@ class AgentPool:
         self._settings = settings
         self._now = now
         self._lock = _CHANGES
-
-    # Agents
+        self._hosts = AgentHosts(
+            folder / FOLDER, ttl=lambda: settings().host_heartbeat_ttl, now=now
+        )
 
     def heard(self, agent: str, info: Mapping[str, Any] | None = None) -> None:
         """An agent has said something; `info` is what it says of itself."""
         with self._lock:
-            known = host(self._folder, agent)
-            beats, told = int(known.get("beats", 0)) + 1, info or known.get("info", {})
-            (self._folder / FOLDER).mkdir(exist_ok=True)
-            content = {"beats": beats, "last_seen": self._now(), "info": dict(told)}
-            agent_ticket.write_json(_host_file(self._folder, agent), content)
+            self._hosts.heard(agent, info)
 
     def hosts(self) -> dict[str, dict[str, Any]]:
         """All agents: `online`, `last_seen`, `info`, and the jobs that are `running` there."""
@@ -87,16 +84,8 @@ class AgentPool:
         for waiting in self._entries():
             if waiting.ticket.agent is not None:
                 running.setdefault(waiting.ticket.agent, []).append(waiting.ticket.job)
-        found = {}
-        for path in sorted((self._folder / FOLDER).glob("*.json")):
-            known = host(self._folder, path.stem)
-            found[path.stem] = {
-                "online": self._is_online(path.stem),
-                "last_seen": known.get("last_seen"),
-                "info": known.get("info", {}),
-                "running": running.get(path.stem, []),
-            }
-        return found
+        found = self._hosts.all()
+        return {name: {**known, "running": running.get(name, [])} for name, known in found.items()}
 
     def queue(self) -> list[dict[str, Any]]:
         """The attempts that wait for an agent, the first one first."""
@@ -110,11 +99,6 @@ class AgentPool:
             for waiting in self._entries()
             if waiting.ticket.stage is Stage.WAITING
         ]
-
-    def _is_online(self, agent: str) -> bool:
-        seen = host(self._folder, agent).get("last_seen")
-        ttl = self._settings().host_heartbeat_ttl
-        return seen is not None and 0 <= self._now() - float(seen) <= ttl
 
     # Giving
 
@@ -163,7 +147,7 @@ class AgentPool:
         if ticket.require_host:
             return False
         waited = self._now() - ticket.queued
-        return not self._is_online(preferred) or waited > self._settings().host_heartbeat_ttl
+        return not self._hosts.is_online(preferred) or waited > self._settings().host_heartbeat_ttl
 
     def _give(self, waiting: Waiting, agent: str) -> dict[str, Any] | None:
         attempt_dir, ticket = waiting.attempt_dir, waiting.ticket
@@ -296,19 +280,6 @@ class AgentPool:
             else:
                 found.append(Waiting(entry, attempt_dir, ticket))
         return found
-
-
-def host(folder: Path, agent: str) -> dict[str, Any]:
-    """What is kept of an agent: `beats`, `last_seen`, `info`; empty for an unknown one."""
-    try:
-        known = json.loads(_host_file(folder, agent).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _host_file(folder: Path, agent: str) -> Path:
-    return folder / FOLDER / f"{agent}.json"
 
 
 def _entry_name(ticket: Ticket) -> str:

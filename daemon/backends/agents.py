@@ -15,7 +15,8 @@ from pathlib import Path
 from ctxlib import claim
 from ctxlib.job_folder import REQUEST
 from daemon.backends import Status, agent_ticket
-from daemon.backends.agent_pool import AgentPool, host
+from daemon.backends.agent_hosts import FOLDER, AgentHosts
+from daemon.backends.agent_pool import AgentPool
 from daemon.backends.agent_ticket import ENDED, WITH_AGENT, Stage, Ticket, end_of, say, stage_of
 from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.context import ManagerContext
@@ -48,6 +49,9 @@ class AgentManager:
             context.library,
             interpreter=context.interpreter,
             settings=context.settings,
+        )
+        self._hosts = AgentHosts(
+            context.folder / FOLDER, ttl=lambda: context.settings().host_heartbeat_ttl
         )
         self._visible = VISIBLE_SECONDS if is_network(context.folder) else 0.0
         self._vigils: dict[tuple[str, str], Vigil] = {}
@@ -169,7 +173,7 @@ class AgentManager:
                 f"{settings.job_status_ttl} s (setting job_status_ttl)",
             )
         limit = settings.host_heartbeat_ttl + settings.worker_stale_grace_seconds
-        beats = host(self._context.folder, agent).get("beats")
+        beats = self._hosts.beats(agent)
         if begun and self._silence(attempt_dir, "host", beats) >= limit:
             return self._lose(
                 attempt_dir,

@@ -116,6 +116,7 @@ def test_an_agent_written_from_the_document(beamtime: Beamtime) -> None:
             assert known["available_hosts"] == ["tiago-gpu"]
             assert known["hosts"]["tiago-gpu"]["online"] is True
             assert known["hosts"]["tiago-gpu"]["running"] == [by_http]
+            wait_until(lambda: beamtime.value(11, "number") == 11)
             beamtime.run("jobs", "stop", by_http)
             wait_until(lambda: states(beamtime)[11] == "stopped")
             assert beamtime.value(11, "number") == 11  # what it had is kept
