@@ -29,8 +29,10 @@ demo: $(INSTALLED)
 demo-stop: $(INSTALLED)
 	@$(BIN)/python examples/run_demo.py stop
 
+# Of tests that drive real programs, most wait most of the time.
+PROCESSES := 3
 test: $(INSTALLED) $(PEER) $(CONTEXT)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 kills: $(INSTALLED)
 	$(BIN)/python tests/killpoints.py
