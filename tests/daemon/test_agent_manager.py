@@ -180,7 +180,7 @@ async def test_only_who_has_it_reports_and_only_what_can_be(ground: Ground) -> N
 
 
 async def test_leases(ground: Ground) -> None:
-    waits = await ground.submit(command="x")
+    waits = await ground.submit()
     assert (await ground.after(waits, 1000)).state == "running"  # as long as nobody comes
     ground.fetch("a")
     assert (await ground.after(waits, 9)).state == "running"
