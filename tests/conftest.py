@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from containers import docker, podman
 from slurm_cluster import slurm_cluster
+from ssh_server import ssh_server
 
-__all__ = ["docker", "podman", "slurm_cluster"]
+__all__ = ["docker", "podman", "slurm_cluster", "ssh_server"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

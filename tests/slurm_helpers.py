@@ -11,13 +11,14 @@ from typing import Any
 from slurm_cluster import SlurmCluster
 
 from daemon.backends import Status
-from daemon.backends.configurations import SlurmConfig
+from daemon.backends.configurations.slurm import SlurmCommon, SlurmConfig
 from daemon.backends.context import ManagerContext
 from daemon.backends.slurm.commands import Commands
 from daemon.backends.slurm.manager import SlurmManager
 from daemon.backends.slurm.patience import Patience
 from daemon.backends.slurm.scheduler import Scheduler
 from daemon.backends.slurm.transport import ThisMachine
+from daemon.backends.slurm.ways import scheduler_of
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings
 
@@ -36,6 +37,7 @@ class SlurmBench:
         scheduler: Scheduler | None = None,
         patience: Patience = QUICK,
         settings: dict[str, Any] | None = None,
+        kind: type[SlurmCommon] = SlurmConfig,
         **config: Any,
     ) -> None:
         self.folder = folder
@@ -50,9 +52,11 @@ class SlurmBench:
             on_wake=self.woken.append,
             on_end=lambda job, attempt: None,
         )
-        self.config = SlurmConfig(**config)
+        self.config = kind(**config)
         self.cluster = cluster
-        self.scheduler = scheduler or Commands(ThisMachine(cluster.environment, seconds=5))
+        if scheduler is None and kind is SlurmConfig:
+            scheduler = Commands(ThisMachine(cluster.environment, seconds=5))
+        self.scheduler = scheduler or scheduler_of(self.config)
         self.manager = SlurmManager(
             self.config, context, scheduler=self.scheduler, patience=patience
         )

@@ -224,9 +224,9 @@ class Managers:
             config = config or undescribed(values)
             try:
                 make: Any = config.manager_class()
+                self._made[key] = make(config, self._context)
             except NoManager as error:
                 raise ConfigurationError([f"backend {backend!r}: {error}"]) from error
-            self._made[key] = make(config, self._context)
         return key, self._made[key]
 
 

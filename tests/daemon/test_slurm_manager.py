@@ -11,6 +11,7 @@ from job_helpers import ended, entries, errors, make_job, times_started, values
 from slurm_cluster import serve_cluster
 from slurm_helpers import slurm_bench, until
 
+from daemon.backends.configurations.slurm_ssh import SlurmSshConfig
 from daemon.backends.slurm import batches
 from daemon.backends.slurm.commands import Commands
 from daemon.backends.slurm.scheduler import NoAnswer
@@ -80,12 +81,20 @@ def make_jobs(folder, number, context=NUMBER, **request):
     ]
 
 
-async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path):
+@pytest.fixture(params=["here", "ssh"])
+def way(request):
+    """The options of a bench for one way to the cluster: on this machine, over SSH."""
+    if request.param == "here":
+        return {}
+    return {"kind": SlurmSshConfig, **request.getfixturevalue("ssh_server").options}
+
+
+async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path, way):
     greeting = 'it\'s "me" $HOME\n`x` é'
     (attempt,) = make_jobs(tmp_path, 1)
     seen_there = tmp_path / "seen there"
     seen_there.symlink_to(tmp_path)
-    options = {"env_vars": {"GREETING": greeting}, "working_dir": "/usr"}
+    options = {"env_vars": {"GREETING": greeting}, "working_dir": "/usr", **way}
     options["database_path"] = str(seen_there)
     async with slurm_bench(tmp_path, slurm_cluster, **options) as bench:
         (handle,) = await bench.submit([attempt])
@@ -155,11 +164,11 @@ def running_out_of_time(slurm_cluster, tmp_path_factory):
     return folder
 
 
-async def test_how_slurm_ends_a_job_is_said_in_words(slurm_cluster, tmp_path):
+async def test_how_slurm_ends_a_job_is_said_in_words(slurm_cluster, tmp_path, way):
     names = ["cancelled", "killed", "requeued", "failed"]
     attempts = dict(zip(names, make_jobs(tmp_path, 4, SLOW), strict=True))
     run = slurm_cluster.run
-    async with slurm_bench(tmp_path, slurm_cluster, explicit_node="n1") as bench:
+    async with slurm_bench(tmp_path, slurm_cluster, explicit_node="n1", **way) as bench:
         handles = dict(zip(names, await begin(bench, list(attempts.values())), strict=True))
         ids = {name: number_of(bench, attempt) for name, attempt in attempts.items()}
         run("scancel", ids["cancelled"])
@@ -249,7 +258,7 @@ async def test_what_has_lost_its_place_can_be_tried_again(slurm_cluster, tmp_pat
     assert values(high)["number"] == 3
 
 
-async def test_what_slurm_does_not_take_is_refused_in_words(slurm_cluster, tmp_path):
+async def test_what_slurm_does_not_take_is_refused_in_words(slurm_cluster, tmp_path, way):
     asked = {
         "reservation": (
             {"settings": {"slurm_reservation": "upex_000001", "slurm_partition": "main"}},
@@ -261,7 +270,7 @@ async def test_what_slurm_does_not_take_is_refused_in_words(slurm_cluster, tmp_p
     }
     for name, (options, words) in asked.items():
         (attempt,) = make_jobs(tmp_path / name, 1)
-        async with slurm_bench(tmp_path / name, slurm_cluster, **options) as bench:
+        async with slurm_bench(tmp_path / name, slurm_cluster, **options, **way) as bench:
             (handle,) = await bench.submit([attempt])
             status = (await bench.end([handle]))[handle]
         assert status.reason.startswith("Slurm did not take it: ")
@@ -291,12 +300,13 @@ async def test_a_reservation_wins_over_the_partition(slurm_cluster, tmp_path):
     assert values(attempt)["number"] == 3
 
 
-async def test_awkward_names_and_much_output(slurm_cluster, tmp_path):
+async def test_awkward_names_and_much_output(slurm_cluster, tmp_path, way):
     folder = tmp_path / "a b'c\"d$(touch x)\n%j\\;é"
     loud = HEAD + "@Variable\ndef loud(run):\n    print('x' * 300_000)\n    return 'ü\\n'\n"
     attempts = make_jobs(folder, 2, loud)
     attempts.append(make_job(folder, "j 'q' $x", run=7, log=str(folder / "logs/%x 'a\\b.out")))
-    async with slurm_bench(folder, slurm_cluster, env_vars={"A": "$(exit 3)'\"\\ \r"}) as bench:
+    options = {"env_vars": {"A": "$(exit 3)'\"\\ \r"}, **way}
+    async with slurm_bench(folder, slurm_cluster, **options) as bench:
         handles = await bench.submit(attempts)
         await bench.end(handles)
     assert [values(attempt) for attempt in attempts] == [{"loud": "ü\n"}] * 3

@@ -129,6 +129,10 @@ class SlurmCommon(CommandConfig, ABC):
             raise ValueError("mail_user needs mail_type, as END")
         return self
 
+    def resolved(self) -> Self:
+        """With what stands elsewhere at the moment, for those that name such a place."""
+        return self
+
 
 class SlurmConfig(SlurmCommon):
     """Jobs of the Slurm whose commands are on this machine."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ctxlib.alone import WORKING_DIR
 from ctxlib.job_folder import REQUEST
+from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.secrets import SecretError
 from daemon.backends.configurations.slurm import SlurmCommon
 from daemon.backends.context import ManagerContext
@@ -32,7 +33,11 @@ class Describing:
 
     async def describe(self, batch: Batch, at_once: int) -> Submission:
         """What to submit for a batch. Raises Refused, and what Slurm raises when it is asked."""
-        where = await place(self._config, self._context.settings(), self._scheduler)
+        try:
+            config = await asyncio.to_thread(self._config.resolved)
+        except ConfigurationError as error:
+            raise Refused("; ".join(error.problems)) from error
+        where = await place(config, self._context.settings(), self._scheduler)
         folder = self._context.folder
         tasks = await asyncio.to_thread(self._tasks, batch)
         environment = await asyncio.to_thread(self._write_environment, batch)
@@ -57,7 +62,7 @@ class Describing:
             partition=where.partition,
             reservation=where.reservation,
             time_limit=where.time_limit,
-            config=self._config,
+            config=config,
         )
 
     def _there(self, path: Path) -> Path:
