@@ -162,7 +162,11 @@ class AttemptSupervisor:
                 self._journal.touch()
 
     def _look_at_time(self, runner: WatchedRunner, now: float) -> None:
-        if now >= self._deadline:
+        if runner.waits_since is not None:
+            # It is done, but for what the disk lets nobody do.
+            self._deadline += now - runner.waits_since
+            runner.waits_since = now
+        elif now >= self._deadline:
             limit = words_for_seconds(self._request["timeout"])
             reason = f"killed: the job took longer than {limit}"
             self._end_runner(Ending("timeout", reason, whole_job=True))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctxlib import files, limits, output, plain, reporting, summaries
+from ctxlib import files, limits, output, patience, plain, reporting, summaries
 from ctxlib.errors import (
     LONGEST_TRACEBACK,
     Skip,
@@ -50,6 +50,7 @@ class JobRecorder:
     cpus: int | None = None
     memory: int | None = None
     begun: bool = field(default=False, init=False)
+    _waited: set[str] = field(default_factory=set, init=False)
     _since: _Use | None = field(default=None, init=False)
     _limits: ExitStack = field(default_factory=ExitStack, init=False)
     _surroundings: Surroundings = field(default_factory=Surroundings.now, init=False)
@@ -159,7 +160,21 @@ class JobRecorder:
         prepared = summaries.prepare(
             value, summary=variable.summary, units=variable.units, log=output.say
         )
-        return save_result(self.attempt_dir, node.name, prepared, origin)
+        return patience.until_written(
+            lambda: save_result(self.attempt_dir, node.name, prepared, origin),
+            self.attempt_dir,
+            lambda error: self._wait(node, error),
+        )
+
+    def _wait(self, node: Node, error: OSError) -> None:
+        """Say, once it can be said, that a result waits to be saved, which costs it no time."""
+        if node.name in self._waited:
+            return
+        text = f"its result cannot be saved, and waits until it can: {error.strerror}"
+        output.say(f"{node.name}: {text}")
+        fields = {"variable": node.name, "done": 1, "total": 1, "text": text, "waits": True}
+        if self.telling.try_to_write("progress", **fields):
+            self._waited.add(node.name)
 
     def _origin(self, node: Node) -> dict[str, object]:
         params = {name: self.params[name] for name in node.parameters if name in self.params}

@@ -46,6 +46,14 @@ class Telling:
             # Going on would mean to compute what nobody can learn of.
             self.leave(f"the journal cannot be written ({error})", EXIT_JOURNAL)
 
+    def try_to_write(self, kind: str, **fields: object) -> bool:
+        """Append a line that can wait, if that can be; say whether it could."""
+        try:
+            self._journal.write(kind, **fields)
+        except OSError:
+            return False
+        return True
+
     def leave_if_forked(self) -> None:
         """End this process if a variable has forked it and come back; one does the job."""
         if _getpid() != self._pid:

@@ -14,6 +14,7 @@ class WatchedRunner:
     `running` is the variable that it is at, since `since` seconds after boot, beside so many
     `threads` that were there before; it may take `timeout` seconds, until `deadline` of the
     watcher's clock, and `memory` bytes, None being its job's.
+    Its result cannot be saved and waits since `waits_since`, of the same clock, if it does.
     `ended` tells that it has told of some variable's end, `finished` that it is done, and `refused`
     why it does nothing. `ending` is why it is being ended, with SIGKILL from `kill_at` on.
     """
@@ -26,6 +27,7 @@ class WatchedRunner:
     timeout: float | None = None
     memory: int | None = None
     deadline: float | None = None
+    waits_since: float | None = None
     ended: bool = False
     finished: bool = False
     refused: dict[str, Any] | None = None
@@ -43,7 +45,10 @@ class WatchedRunner:
                 self.timeout = entry.fields["timeout"]
                 if self.timeout is not None:
                     self.deadline = now + self.timeout
+            case "progress" if entry.fields.get("waits"):
+                self.waits_since, self.deadline = now, None
             case "finished" | "failed":
+                self.waits_since = None
                 self.running = self.deadline = self.memory = None
                 self.threads = 0
                 self.ended = True

@@ -18,7 +18,7 @@ class Job:
     """What is known of one job: its run, id, state, reason, each variable's status and error.
 
     `variable` is the one that was last begun, `report` what it said of its progress, `total` the
-    number of variables in the plan.
+    number of variables in the plan; `waits` is what holds it up when it has begun.
     """
 
     run: int
@@ -28,6 +28,7 @@ class Job:
     reason: str | None = None
     variable: str | None = None
     report: Mapping[str, Any] | None = None
+    waits: str | None = None
     total: int | None = None
     results: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
@@ -77,7 +78,9 @@ class Tally:
             job.variable, job.report = item["variable"], item
         elif item["kind"] == "result":
             job.results[item["variable"]] = (item["status"], item["error"])
-            job.report = None
+            job.report = job.waits = None
+        elif item["kind"] == "waiting":
+            job.waits = item["reason"]
         return job
 
     @property
@@ -147,6 +150,8 @@ class Waits:
         """Say what `job` waits for, if it does."""
         if job.state == "queued" and job.reason:
             self._say(f"waiting: {job.reason}")
+        elif job.waits:
+            self._say(f"waiting: run {job.run}: {job.waits}")
 
     def _say(self, line: str) -> None:
         if line not in self._said:
@@ -198,6 +203,8 @@ def _now(job: Job) -> str:
         return f"run {job.run} {job.state}"
     if job.state == "queued" and job.reason:
         return f"waiting: {job.reason}"
+    if job.waits:
+        return f"run {job.run}: waiting: {job.waits}"
     if job.total is None:
         return f"run {job.run} {job.state}"
     now = f", {how_far(job.variable, job.report)}" if job.variable else ""

@@ -31,6 +31,12 @@ class Finisher:
         self._last: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._cleaning = asyncio.Event()
         self._unremovable: set[str] = set()
+        self._waiting: dict[str, str] = {}
+
+    @property
+    def waiting(self) -> str | None:
+        """What run files wait for, if results cannot be written into them."""
+        return "; ".join(dict.fromkeys(self._waiting.values())) or None
 
     def add(self, job: Job) -> None:
         """`job` has ended; its results are to be combined."""
@@ -79,6 +85,8 @@ class Finisher:
             self._outside.publish((await queue.get(job.id)).update())
         except Exception:
             log.exception("%s could not be concluded; the next start tries again", job.name)
+        finally:
+            self._waiting.pop(job.id, None)
         self._cleaning.set()
 
     async def _combine(self, job: Job) -> tuple[list[str], str]:
@@ -89,6 +97,7 @@ class Finisher:
                 lost = await insist(
                     *(lambda: self._outside.combine(job), job.name, self._outside.log),
                     folders=(self._outside.folder / RESULTS, self._outside.folder),
+                    tell=lambda trouble: self._tell_waiting(job, trouble),
                 )
                 return self._again(job, list(lost))
             except Exception as error:
@@ -99,6 +108,12 @@ class Finisher:
                 self._outside.log.warning("%s: %s; trying again in %g s", job.name, error, pause)
                 await asyncio.sleep(pause)
 
+    def _tell_waiting(self, job: Job, trouble: str) -> None:
+        reason = f"its results wait to be written: {trouble}"
+        self._waiting[job.id] = f"run {job.run}: {reason}"
+        about = {"job": job.id, "proposal": job.proposal, "run": job.run}
+        self._outside.publish({"kind": "waiting", **about, "reason": reason})
+
     def _again(self, job: Job, lost: list[str]) -> tuple[list[str], str]:
         if lost and job.source == SUBMISSION:
             return [], f"what was submitted for {', '.join(lost)} cannot be read; submit it again"
@@ -107,16 +122,17 @@ class Finisher:
         return lost, ""
 
     async def _clean(self) -> None:
-        removed = []
-        for job in await self._queue.to_clean():
-            try:
-                job_folder = self._outside.job_folder(job.id)
-                await asyncio.to_thread(folder.drop_fragments, job_folder, job.attempt)
-            except OSError as error:
-                if job.id not in self._unremovable:
-                    self._unremovable.add(job.id)
-                    self._outside.log.warning("%s: its fragments stay: %s", job.name, error)
-                continue
-            removed.append(job)
-        if removed:
-            await self._queue.set_cleaned(removed)
+        place: int | None = 0
+        while place is not None:
+            place = await self._queue.clean(self._drop, place)
+
+    def _drop(self, job: Job) -> bool:
+        """In a transaction: whether the fragments of `job` are gone."""
+        try:
+            folder.drop_fragments(self._outside.job_folder(job.id), job.attempt)
+        except OSError as error:
+            if job.id not in self._unremovable:
+                self._unremovable.add(job.id)
+                self._outside.log.warning("%s: its fragments stay: %s", job.name, error)
+            return False
+        return True

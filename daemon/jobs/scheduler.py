@@ -163,8 +163,9 @@ class Scheduler:
 
     @property
     def waiting(self) -> str | None:
-        """Why queued jobs do not start, if something is in the way of all of them."""
-        return self._dispatcher.waiting
+        """What is in the way of all queued jobs, or of results that are to be written."""
+        found = filter(None, (self._dispatcher.waiting, self._finisher.waiting))
+        return "; ".join(found) or None
 
     @property
     def broken(self) -> list[dict[str, Any]] | None:

@@ -67,10 +67,12 @@ async def insist(
     log: logging.Logger,
     *,
     folders: Iterable[Path] = (),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> T:
     """Do `step` until no passing trouble hinders it; other exceptions are the caller's.
 
-    `what` names the step in the log; `folders` are those that it writes into.
+    `what` names the step in the log; `folders` are those that it writes into. `tell` is told what
+    the trouble is, each time.
     """
     pause = FIRST_PAUSE
     while True:
@@ -80,5 +82,6 @@ async def insist(
             if not await concerns_all(error, folders):
                 raise
             log.warning("%s: %s; trying again in %g s", what, error, pause)
+            tell(str(error))
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)

@@ -65,7 +65,7 @@ class Combiner:
             raise CombineError(f"{target}: the process that makes it {death}, twice") from death
         if "error" in answer:
             if answer.get("errno") is not None:
-                raise OSError(answer["errno"], answer["error"], str(target))
+                raise OSError(answer["errno"], answer["strerror"], str(target))
             raise CombineError(f"{target} could not be made: {answer['error']}")
         moved = answer["moved"]
         return Combined(None if moved is None else Path(moved), tuple(answer["lost"]))

@@ -25,9 +25,9 @@ class Ingest:
         """Write new lines of a job (`job.json`) into the table, and return what they say.
 
         Variables are registered before their values, and all values go into one transaction.
-        Updates have `kind` (plan, started, progress, result), `job`, `proposal` and `run`; results
-        also `variable`, `status` (finished, failed, skipped), `error` (text or None) and
-        `placeholder` (True while the thumbnail is still to be drawn).
+        Updates have `kind` (plan, started, progress, waiting, result), `job`, `proposal` and
+        `run`; results also `variable`, `status` (finished, failed, skipped), `error` (text or None)
+        and `placeholder` (True while the thumbnail is still to be drawn).
         """
         run = (job["proposal"], job["run"])
         for entry in entries:
@@ -77,6 +77,9 @@ def _updates(entries: Iterable[Entry]) -> Iterable[Update]:
         elif entry.kind == "progress":
             names = ("variable", "done", "total", "text")
             yield {"kind": "progress", **{name: entry.fields[name] for name in names}}
+            if entry.fields.get("waits"):
+                reason = f"{entry.fields['variable']}: {entry.fields['text']}"
+                yield {"kind": "waiting", "reason": reason}
         elif entry.kind in ("finished", "failed", "died"):
             name = entry.fields["variable"]
             if name is not None:

@@ -126,8 +126,8 @@ def serve(handle: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
     """Be the process of a Worker: answer requests with `handle` until the parent is gone.
 
     What `handle` raises is the parent's business: it gets {"error": text} as the answer, with
-    the "errno" of what the system refused. The standard output belongs to the protocol alone; what
-    libraries print goes to standard error.
+    the "errno" and "strerror" of what the system refused. The standard output belongs to the
+    protocol alone; what libraries print goes to standard error.
     """
     processes.die_with_parent(int(sys.argv[1]))
     # A Ctrl-C in the terminal is for the parent, which then ends this one.
@@ -143,7 +143,7 @@ def serve(handle: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
             except Exception as error:  # noqa: BLE001 - it is told to the parent
                 answer = {"error": f"{type(error).__name__}: {error}"}
                 if isinstance(error, OSError):
-                    answer["errno"] = error.errno
+                    answer |= {"errno": error.errno, "strerror": error.strerror}
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()
 

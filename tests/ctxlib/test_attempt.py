@@ -239,6 +239,29 @@ def test_a_variables_timeout_costs_it_alone(supervise, clock):
     assert errors(supervisor.attempt_dir) == {"a": error}
 
 
+def test_a_result_that_waits_for_room_takes_no_time_of_anybody(supervise, clock):
+    waits = {"kind": "progress", "variable": "a", "done": 1, "total": 1, "text": "", "waits": True}
+    lines = [plan("a"), started("a", timeout=30), waits]
+    supervisor, runners = supervise((lines, "exec sleep 100"), timeout=7200)
+    journal = supervisor.attempt_dir / "journal.1.jsonl"
+    wait_until(lambda: journal.exists() and journal.read_text().count("\n") >= 3)
+    for _ in range(3):
+        clock.now += 7000
+        supervisor.check()
+    assert processes.read(supervisor.pid) is not None
+    with journal.open("a") as file:
+        for line in (finished("a"), started("b", timeout=10_000)):
+            file.write(json.dumps({"time": time.time(), **line}) + "\n")
+    clock.now += 7000
+    supervisor.check()
+    clock.now += 7100
+    supervisor.check()
+    assert processes.read(supervisor.pid) is not None
+    clock.now += 101
+    supervisor.check()
+    assert to_the_end(supervisor, runners)["reason"] == "the job took longer than 2 h"
+
+
 def test_after_the_jobs_time_what_is_left_gets_an_error(supervise, clock):
     lines = [plan("a", "b", "c"), started("a"), finished("a"), started("b")]
     supervisor, runners = supervise((lines, "exec sleep 100"), timeout=7200)

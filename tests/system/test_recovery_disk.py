@@ -2,11 +2,12 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from beamtime import STRANGER, Beamtime
+from beamtime import RUNTABLE, STRANGER, Beamtime
 from helpers import wait_until
 from witness import HELD_UP, Witness, marked
 
@@ -14,7 +15,19 @@ from ctxlib.table import RunTable
 
 pytestmark = pytest.mark.system
 
-SIZE = 6 << 20
+SIZE = 16 << 20
+
+CONTEXT = (
+    HELD_UP
+    + """
+@Variable(title="Big", timeout=2)
+def big(run, number: "meta#run_number", _slow: "var#slow"):
+    if number == 5:
+        call(number, "big")
+        return np.random.default_rng(number).random(3 << 17)
+"""
+)
+"""Run 5 needs 3 MB for its fragment, and as much for its file."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +40,7 @@ def witness(tmp_path_factory: pytest.TempPathFactory, example_proposal: Path) ->
     mount("-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", beamtime.folder)
     try:
         with marked(beamtime) as witness:
-            beamtime.init(HELD_UP, stop_grace=0, local_jobs=4)
+            beamtime.init(CONTEXT, stop_grace=0, local_jobs=4)
             yield witness
     finally:
         subprocess.run(["umount", "--lazy", str(beamtime.folder)], check=True)
@@ -88,6 +101,33 @@ def test_a_disk_that_fills_up_during_a_run(witness: Witness) -> None:
     assert waiting.wait(20) == 0
     hidden = [path for path in witness.folder.rglob(".*") if path.is_file()]
     assert hidden == []
+
+
+def test_results_that_are_too_large_for_the_disk(witness: Witness) -> None:
+    beamtime, folder = witness.beamtime, witness.folder
+    wait_until(lambda: not witness.processes())
+    beamtime.arrive(5)
+    told = beamtime.path / "terminal.txt"
+    with told.open("wb") as terminal:
+        waiting = subprocess.Popen([*RUNTABLE, "reprocess", "5"], cwd=folder, stderr=terminal)
+    witness.wait_for_call(5, "slow")
+    filler = fill(folder)
+    os.truncate(filler, filler.stat().st_size - (2 << 20))
+    (folder / "go-5").symlink_to(folder)
+    big = "run 5: big: its result cannot be saved, and waits until it can: No space left on device"
+    wait_until(lambda: f"waiting: {big}" in told.read_text())
+    assert "now big 1 of 1, its result cannot" in beamtime.run("status").stdout
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 2.2)  # longer than its timeout
+    os.truncate(filler, filler.stat().st_size - (2 << 20))
+    written = "run 5: its results wait to be written: [Errno 28] No space left on device"
+    wait_until(lambda: f"waiting: {written}" in told.read_text(), 30)
+    assert f"Waiting       {written}" in beamtime.run("status").stdout
+    filler.unlink()
+    check_complete(witness, 5)
+    assert len(RunTable(folder)[5]["big"].read()) == 3 << 17
+    assert witness.calls(5)["big"] == 1
+    assert waiting.wait(30) == 0
 
 
 def said(beamtime: Beamtime) -> str:
