@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import cgroup, claim, limits, output, processes, sources
+from ctxlib.command import execute
 from ctxlib.context import load
 from ctxlib.deferred import deferred, running_when_lost
 from ctxlib.errors import ContextError, Problem
@@ -138,6 +139,8 @@ class _Run:
     def _go(self, loaded: Loaded | None) -> int:
         limits.apply_inside(self.request["cpus"], self.request["memory"])
         limits.reseed()
+        if self.request.get("command") is not None:
+            return self._command()
         try:
             loaded = loaded or Loaded.of(load(Path(self.request["context"])))
         except ContextError as error:
@@ -174,6 +177,18 @@ class _Run:
             metadata=Metadata.of_run(self.request, output.say),
             interruptible=False,  # whatever raises KeyboardInterrupt here is no person
         )
+        self.telling.write("end")
+        return 0
+
+    def _command(self) -> int:
+        if self.n > 1:
+            self.refuse("its process was lost, and a command is not begun twice")
+            return 1
+        self.telling.write("begin", **_about_me("pid", "host", "python"))
+        why = execute(self.request)
+        if why:
+            self.refuse(why)
+            return 1
         self.telling.write("end")
         return 0
 
@@ -250,7 +265,8 @@ def _header(request: Request, attempt_dir: Path, n: int) -> str:
     where = f"process {os.getpid()} of {claim.user_name()} on {processes.host()}"
     if n > 1:
         return f"{_last_death(attempt_dir)}; job {request['id']} goes on in {where}"
-    what = f"proposal {request['proposal']}, run {request['run']}, {request['data']} data"
+    what = "" if request.get("command") is None else f"{request['command']!r}"
+    what = what or f"proposal {request['proposal']}, run {request['run']}, {request['data']} data"
     today = time.strftime("%Y-%m-%d")
     return f"{today} job {request['id']}, attempt {attempt_dir.name}: {what}; {where}"
 

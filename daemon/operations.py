@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from daemon import chosen, parameters
 from daemon.agent_operations import AgentOperations
 from daemon.backends.configurations.errors import ConfigurationError
+from daemon.backends.managers import check_variables
 from daemon.by_hand import ByHand
+from daemon.command_operations import CommandOperations
 from daemon.control import Handler, ServiceError
 from daemon.event_operations import EventOperations, our_proposal
 from daemon.job_operations import JobOperations
@@ -39,6 +41,7 @@ class Operations:
             "status": self.status,
             **EventOperations(service).handlers,
             **AgentOperations(service).handlers,
+            **CommandOperations(service).handlers,
             "reprocess": self.reprocess,
             "plan": self.plan,
             "arrive": by_hand.arrive,
@@ -188,8 +191,8 @@ class Operations:
         backends = self._service.backends
         try:
             if configuration is not None:
-                return await asyncio.to_thread(backends.once, name, configuration)
-            await asyncio.to_thread(backends.configuration, name)
+                name = await asyncio.to_thread(backends.once, name, configuration)
+            check_variables(name, await asyncio.to_thread(backends.configuration, name))
         except (ConfigurationError, OSError) as error:
             raise ServiceError(str(error)) from error
         return name

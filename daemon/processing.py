@@ -10,9 +10,9 @@ from typing import Any
 
 from ctxlib.journal import Entry
 from ctxlib.memory import parse_memory
-from daemon.backends.managers import HERE, Backends, described
+from daemon.backends.managers import HERE, Backends, check_variables, described
 from daemon.events import MigrationEvent
-from daemon.jobs.folder import process_log
+from daemon.jobs.folder import log_of
 from daemon.jobs.job import Job
 from daemon.locate import ProposalFolder
 from daemon.sandbox import Interpreter
@@ -101,13 +101,17 @@ class Processing:
             "run_pattern": settings.run_pattern,
             "source": settings.source,
             "mock": job.mock,
-            **self._where(job.backend),
-            "log": str(process_log(self._folder, job.proposal, job.run)),
+            **self._where(job),
         }
 
-    def _where(self, backend: str) -> dict[str, Any]:
-        """The backend of a job and its configuration, without secrets, and the job's limits."""
+    def _where(self, job: Job) -> dict[str, Any]:
+        """The backend of a job and its configuration, without secrets; limits, command and log."""
+        backend = job.backend
         settings, config = self._settings(), self._backends.configuration(backend)
+        if job.command is None:
+            check_variables(backend, config)
+        command = dict(job.command or {})
+        asked = command.pop("timeout", None)
         here = config.type in HERE
         own_timeout = "timeout" in config.model_fields_set
         return {
@@ -116,7 +120,10 @@ class Processing:
             # Elsewhere it is the manager that sees to them.
             "cpus": settings.noncluster_cpus if here else None,
             "memory": parse_memory(settings.noncluster_mem) if here else None,
-            "timeout": config.timeout if own_timeout else settings.job_timeout,
+            "timeout": asked or (config.timeout if own_timeout else settings.job_timeout),
+            "working_dir": config.working_dir,
+            **command,
+            "log": str(log_of(self._folder, job)),
         }
 
     async def arrived(self, events: Sequence[MigrationEvent]) -> None:
@@ -126,6 +133,8 @@ class Processing:
 
     async def apply(self, request: Mapping[str, Any], entries: Sequence[Entry]) -> Sequence[Update]:
         """Bring journal lines into the table; pictures that need a browser follow when drawn."""
+        if request.get("command") is not None:
+            return []  # it has no run
         known = await self._generation_of(request, entries)
         if any(entry.kind == "claimed" for entry in entries):
             await self._make_row(request["proposal"], request["run"], entries[0].time)
@@ -145,6 +154,8 @@ class Processing:
 
         Returns the variables whose results did not survive. Raises what `Combiner.combine` does.
         """
+        if job.command is not None:
+            return []
         await self._pictures.complete({"id": job.id, "proposal": job.proposal, "run": job.run})
         began = await self._table.start_time(job.proposal, job.run)
         target = self._run_file(job.proposal, job.run)

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,6 +26,7 @@ from daemon.backends.here import fence, look_at, request_stop
 _MOST_RELOADS = 10
 # How often to look whether a context was edited while it is loaded.
 _LOOK_SECONDS = 1.0
+_OFTEN_SECONDS = 0.02
 
 
 class LocalManager:
@@ -53,6 +56,7 @@ class LocalManager:
         # Those that were replaced still have their last jobs.
         self._living: set[ForkServer] = set()
         self._at_work: dict[str, ForkServer] = {}
+        self._alone: set[asyncio.Task[Any]] = set()
         self._wake: tuple[socket.socket, socket.socket] | None = None
 
     def room(self, at_work: int) -> int:
@@ -75,6 +79,9 @@ class LocalManager:
         """
         request = json.loads(await asyncio.to_thread((attempt_dir.parent / REQUEST).read_bytes))
         handle = str(attempt_dir)
+        if request.get("command") is not None:
+            await self._start_alone(attempt_dir)
+            return handle
         # An earlier attempt may have ended its server, and other jobs with it.
         alone = "" if attempt_dir.name == "1" else handle
         key = ServerKey(
@@ -106,6 +113,34 @@ class LocalManager:
             return tuple(sorted(self._config.environment().items()))
         except SecretError as error:
             raise Unavailable(str(error)) from error
+
+    async def _start_alone(self, attempt_dir: Path) -> None:
+        """Start a process of its own for an attempt that needs no context file."""
+        environment = {**os.environ, **dict(self._environment())}
+        environment["PYTHONPATH"] = str(self._context.library)
+        environment.pop("PYTHONSAFEPATH", None)
+        process = await asyncio.create_subprocess_exec(
+            *self._context.interpreter().command("-m", "ctxlib.alone", str(attempt_dir)),
+            cwd=self._context.library,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        ending = asyncio.create_task(process.communicate())
+        self._alone.add(ending)
+        ending.add_done_callback(lambda _: self._alone_ended(ending, attempt_dir))
+        async with asyncio.timeout(self._context.settings().queue_claim_ttl):
+            while not claim.exists(attempt_dir) and not ending.done():
+                await asyncio.wait([ending], timeout=_OFTEN_SECONDS)
+        if not claim.exists(attempt_dir):
+            raise ValueError(ending.result()[1].decode(errors="replace").strip())
+
+    def _alone_ended(self, ending: asyncio.Task[Any], attempt_dir: Path) -> None:
+        self._alone.discard(ending)
+        if not ending.cancelled():
+            self._context.on_end(attempt_dir.parent.name, int(attempt_dir.name))
 
     async def _offer(self, server: ForkServer, handle: str) -> Answer:
         """Offer an attempt to a server; one that hangs is ended, with all that it is at."""
@@ -150,6 +185,8 @@ class LocalManager:
         await asyncio.gather(*(server.close() for server in self._living))
         self._servers.clear()
         self._at_work.clear()
+        for ending in self._alone:
+            ending.cancel()
         if self._wake is not None:
             reading, writing = self._wake
             asyncio.get_running_loop().remove_reader(reading)

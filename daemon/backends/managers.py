@@ -230,6 +230,13 @@ class Managers:
         return key, self._made[key]
 
 
+def check_variables(name: str, config: BackendConfig) -> None:
+    """Raise ConfigurationError for a configuration that is for jobs with a command alone."""
+    if fields := config.command_fields():
+        words = f"backend {name!r} is for commands, by its {', '.join(fields)}"
+        raise ConfigurationError([f"{words}: `runtable run --backend {name}` executes one"])
+
+
 def described(config: BackendConfig) -> Configuration:
     """A configuration as job.json has it: what differs from the defaults, and its type."""
     values = config.model_dump(mode="json", exclude_defaults=True, exclude={"type"})

@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "status",
     "read-context": "read_context",
     "reprocess": "reprocess",
+    "run": "run",
     "jobs": "jobs",
     "backends": "backends",
     "combiner": "combiner",

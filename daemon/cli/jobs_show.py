@@ -80,8 +80,11 @@ def _show(job: Mapping[str, Any]) -> None:
 def describe(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The lines about a job itself: label and text."""
     yield "Job", job["id"]
-    yield "For", f"{job['data']} data of run {job['run']}, proposal {job['proposal']}"
-    yield "Variables", _selection(job)
+    if job["command"]:
+        yield "Command", job["command"].get("command")
+    else:
+        yield "For", f"{job['data']} data of run {job['run']}, proposal {job['proposal']}"
+        yield "Variables", _selection(job)
     if job["params"]:
         yield "Parameters", ", ".join(f"{name} = {value}" for name, value in job["params"].items())
     yield "Backend", job["backend"]

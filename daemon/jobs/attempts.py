@@ -106,8 +106,8 @@ class Attempts:
     async def lost(self, job: Job, why: str) -> None:
         """The attempt of `job` came to nothing: another one follows, or it was the last."""
         log, most = self._outside.log, self._outside.settings().max_attempts
-        if job.source == SUBMISSION:
-            most = 1  # nobody here can do it again
+        if job.source == SUBMISSION or job.command is not None:
+            most = 1  # nobody here can do it again; what a command has done already is not known
         lose = partial(self._queue.lose, job, why, max_attempts=most)
         state = await insist(lose, job.name, log)
         log.warning("%s: attempt %d was lost: %s", job.name, job.attempt, why)

@@ -7,10 +7,13 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxlib import claim
 from ctxlib.job_folder import FRAGMENTS, REQUEST, attempts
+
+if TYPE_CHECKING:  # commands look at folders, and need no queue for that
+    from daemon.jobs.job import Job
 
 BEFORE = "before"
 """The folder in a job's folder with attempts that were over before the job was requeued."""
@@ -29,6 +32,13 @@ def attempt_folder(job: Path, number: int) -> Path:
 def process_log(folder: Path, proposal: int, run: int) -> Path:
     """The file in the database `folder` with all output of the jobs of a run."""
     return folder / "process_logs" / f"r{run}-p{proposal}.out"
+
+
+def log_of(folder: Path, job: "Job") -> Path:
+    """The file in the database `folder` with the output of a job: a command has one of its own."""
+    if job.command is not None:
+        return folder / "process_logs" / f"{job.id}.out"
+    return process_log(folder, job.proposal, job.run)
 
 
 def write_request(job: Path, request: Mapping[str, Any]) -> None:

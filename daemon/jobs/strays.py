@@ -43,7 +43,12 @@ def _strays(jobs: Path, known: Iterable[str]) -> Iterator[tuple[str, int, dict[s
     for name in sorted(names.difference(known)):
         begun = [path for path in attempts(jobs / name) if claim.exists(path)]
         request = folder.read_request(jobs / name)
-        if begun and request is not None and (begun[-1] / FRAGMENTS).is_dir():
+        if (
+            begun
+            and request is not None
+            and request.get("command") is None
+            and (begun[-1] / FRAGMENTS).is_dir()
+        ):
             yield name, int(begun[-1].name), request
 
 

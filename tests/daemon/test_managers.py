@@ -64,7 +64,7 @@ def surroundings(folder: Path) -> ManagerContext:
     log = logging.getLogger("managers").warning
     return ManagerContext(
         folder=folder,
-        library=folder,
+        library=Path(__file__).parents[2],
         interpreter=lambda: Interpreter("python"),
         settings=Settings,
         log=log,

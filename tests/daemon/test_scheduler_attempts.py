@@ -89,6 +89,16 @@ async def test_what_cannot_be_started_fails_with_words_in_the_end(bench, caplog)
     assert (await bench.settled(await bench.submit(2))).state is State.FINISHED
 
 
+async def test_a_command_that_was_lost_is_not_executed_once_more(bench):
+    await bench.start()
+    job_id = await bench.submit(command={"command": "make"})
+    await eventually(lambda: bench.manager.submitted)
+    bench.manager.lost[str(bench.manager.submitted[0].folder)] = "killed"
+    job = await bench.settled(job_id)
+    assert (job.state, job.reason) == (State.FAILED, "killed")
+    assert bench.rows == []  # it has no run
+
+
 # A context that cannot be executed
 
 

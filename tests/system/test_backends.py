@@ -1,11 +1,13 @@
-"""Where jobs run: several backends at once, by name and by file."""
+"""Where jobs run: several backends at once, by name and by file, for variables and commands."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from beamtime import Beamtime
+from helpers import wait_until
 
 CONTEXT = """
 import os
@@ -79,3 +81,56 @@ def test_variables_run_where_they_say(beamtime: Beamtime) -> None:
     refused = beamtime.run("reprocess", "1", "--backend", "fats", check=False)
     assert refused.returncode == 1
     assert "there is no backend 'fats' (did you mean 'fast'?" in refused.stderr
+
+
+def test_commands_run_where_they_are_told_to(beamtime: Beamtime) -> None:
+    (beamtime.folder / "context.py").write_text("no python")  # a command needs none
+    done = beamtime.run(
+        "run", "--backend", "fast", "--", "echo $SHIFT 'a b'; pwd; exit 3", check=False
+    )
+    assert (done.returncode, "failed: the command ended with exit code 3" in done.stderr) == (
+        1,
+        True,
+    )
+    job = done.stderr.split()[1]
+    said = (beamtime.folder / f"process_logs/{job}.out").read_text()
+    assert f"7 a b\n{beamtime.folder}\n" in said
+    shown = beamtime.run("jobs", "show", job).stdout
+    assert "echo $SHIFT" in shown
+    assert "exit code 3" in shown
+    assert "7 a b" in beamtime.run("jobs", "log", job).stdout
+
+    beamtime.listen()
+    assert beamtime.run("run", "--", "sh", "-c", "exit 0").returncode == 0
+    late = beamtime.run("run", "--time", "0.5", "--", "sleep 987 & sleep 988", check=False)
+    assert late.returncode == 1
+    assert "took longer than" in late.stderr
+    assert sleeping("987", "988") == []
+    waiting = beamtime.run("run", "--no-wait", "--", "echo begun; sleep 989").stderr.split()[1]
+    log = beamtime.folder / f"process_logs/{waiting}.out"
+    wait_until(lambda: log.exists() and "begun" in log.read_text())
+    beamtime.run("jobs", "stop", waiting)
+    wait_until(lambda: state(beamtime, waiting) == "stopped")
+    assert sleeping("989") == []
+
+    beamtime.configure("fits", "type: local\ncommand: echo fitted\nworking_dir: /\n")
+    fitted = beamtime.run("run", "--backend", "fits").stderr.split()[1]
+    assert "fitted" in (beamtime.folder / f"process_logs/{fitted}.out").read_text()
+    refused = beamtime.run("reprocess", "1", "--mock", "--backend", "fits", check=False)
+    assert "is for commands, by its command" in refused.stderr
+    refused = beamtime.run("run", "--backend", "fast", check=False)
+    assert "has no command" in refused.stderr
+    assert beamtime.rows("SELECT * FROM run_variables") == []
+
+
+def sleeping(*seconds: str) -> list[str]:
+    """The command lines of the programs that sleep for so long."""
+    lines = (process.info["cmdline"] for process in psutil.process_iter(["cmdline"]))
+    return [line for line in lines if line and line[0] == "sleep" and line[1] in seconds]
+
+
+def state(beamtime: Beamtime, job: str) -> str:
+    """The state of a job, as `jobs show` has it."""
+    shown = beamtime.run("jobs", "show", job).stdout
+    [line] = [line for line in shown.splitlines() if line.startswith("State")]
+    return line.split()[1].rstrip(":,")

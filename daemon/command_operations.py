@@ -1,0 +1,84 @@
+"""Jobs with a command of their own, in place of a context's variables: what is asked for them."""
+
+import asyncio
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from daemon.backends.configurations.base import MAX_TIMEOUT, BackendConfig
+from daemon.backends.configurations.errors import ConfigurationError
+from daemon.backends.managers import SEQUENTIAL
+from daemon.control import Handler, ServiceError
+from daemon.event_operations import our_proposal
+from daemon.jobs.job import Work
+
+if TYPE_CHECKING:
+    from daemon.service import Service
+
+SOURCE = "run"
+
+
+class CommandOperations:
+    """The operations on commands of one service."""
+
+    def __init__(self, service: "Service") -> None:
+        """Answer for `service`."""
+        self._service = service
+        self.handlers: Mapping[str, Handler] = {"run": self.run}
+
+    async def run(
+        self,
+        backend: str,
+        command: str | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Queue a command for `backend`, or what its configuration has: {"jobs": [{"id"}]}.
+
+        `configuration` is what is to be used under that name for this once; `timeout` is in
+        seconds, else that of the configuration.
+        """
+        backends = self._service.backends
+        try:
+            if configuration is not None:
+                backend = await asyncio.to_thread(backends.once, backend, configuration)
+            config = await asyncio.to_thread(backends.configuration, backend)
+        except (ConfigurationError, OSError) as error:
+            raise ServiceError(str(error)) from error
+        if backend == SEQUENTIAL:
+            raise ServiceError("a command runs on a backend: take `local` for this machine")
+        if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
+            raise ServiceError(f"a job can take up to {MAX_TIMEOUT} s, not {timeout:g}")
+        asked = {
+            "command": command or _command_of(backend, config),
+            "shell": getattr(config, "shell", True),
+            "capture_output": getattr(config, "capture_output", True),
+            "timeout": timeout,
+        }
+        work = Work(
+            proposal=our_proposal(self._service),
+            run=0,
+            data="all",
+            source=SOURCE,
+            live=False,
+            backend=backend,
+            command=asked,
+        )
+        [job] = await self._service.submit([work])
+        return {"jobs": [{"id": job.id}]}
+
+
+def _command_of(backend: str, config: BackendConfig) -> str:
+    """The command that a configuration has. Raises ServiceError when it has none."""
+    command = getattr(config, "command", None)
+    if command:
+        return str(command)
+    if "executable" in config.model_fields_set:
+        executable = shlex.quote(config.executable)  # type: ignore[attr-defined]  # containers'
+        mpiexec: str = getattr(config, "mpiexec", "")
+        if not mpiexec:
+            return executable
+        counted = any(word in ("-n", "-np", "--n") for word in shlex.split(mpiexec))
+        cores = "" if counted else f" -n {getattr(config, 'cpu', 1)}"
+        return f"{mpiexec}{cores} {executable}"
+    raise ServiceError(f"backend {backend!r} has no command: give one, as `run -- COMMAND`")
