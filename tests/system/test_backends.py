@@ -8,6 +8,7 @@ import psutil
 import pytest
 from beamtime import Beamtime
 from helpers import wait_until
+from slurm_cluster import SlurmCluster
 
 CONTEXT = """
 import os
@@ -134,3 +135,30 @@ def state(beamtime: Beamtime, job: str) -> str:
     shown = beamtime.run("jobs", "show", job).stdout
     [line] = [line for line in shown.splitlines() if line.startswith("State")]
     return line.split()[1].rstrip(":,")
+
+
+def test_cluster_variables_run_in_slurm(
+    tmp_path: Path,
+    example_proposal: Path,
+    slurm_cluster: SlurmCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", slurm_cluster.environment["SLURM_CONF"])
+    beamtime = Beamtime(tmp_path, example_proposal)
+    try:
+        beamtime.init(CONTEXT.replace('backend="fast"', "").replace('os.environ["SHIFT"]', '"7"'))
+        (beamtime.folder / "backends/cluster.yml").unlink()
+        beamtime.listen()
+        beamtime.arrive(1)
+        beamtime.wait_for_jobs(2)
+        assert [beamtime.value(1, name) for name in ("first", "fast", "dependent")] == [1, 8, 10]
+        assert requests(beamtime)["cluster"]["configuration"] == {"type": "slurm"}
+        [claim] = beamtime.folder.glob("jobs/*-cluster/1/claim")
+        assert json.loads(claim.read_text())["mode"] == "alone"
+        assert (beamtime.folder / "calls").read_text() == "first\n"
+        done = beamtime.run(
+            "run", "--backend", "cluster", "--", "echo in $SLURM_JOB_ID; exit 4", check=False
+        )
+        assert (done.returncode, "exit code 4" in done.stderr) == (1, True)
+    finally:
+        beamtime.close()
