@@ -103,33 +103,6 @@ def test_a_disk_that_fills_up_during_a_run(witness: Witness) -> None:
     assert hidden == []
 
 
-def test_results_that_are_too_large_for_the_disk(witness: Witness) -> None:
-    beamtime, folder = witness.beamtime, witness.folder
-    wait_until(lambda: not witness.processes())
-    beamtime.arrive(5)
-    told = beamtime.path / "terminal.txt"
-    with told.open("wb") as terminal:
-        waiting = subprocess.Popen([*RUNTABLE, "reprocess", "5"], cwd=folder, stderr=terminal)
-    witness.wait_for_call(5, "slow")
-    filler = fill(folder)
-    os.truncate(filler, filler.stat().st_size - (2 << 20))
-    (folder / "go-5").symlink_to(folder)
-    big = "run 5: big: its result cannot be saved, and waits until it can: No space left on device"
-    wait_until(lambda: f"waiting: {big}" in told.read_text())
-    assert "now big 1 of 1, its result cannot" in beamtime.run("status").stdout
-    began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > 2.2)  # longer than its timeout
-    os.truncate(filler, filler.stat().st_size - (2 << 20))
-    written = "run 5: its results wait to be written: [Errno 28] No space left on device"
-    wait_until(lambda: f"waiting: {written}" in told.read_text(), 30)
-    assert f"Waiting       {written}" in beamtime.run("status").stdout
-    filler.unlink()
-    check_complete(witness, 5)
-    assert len(RunTable(folder)[5]["big"].read()) == 3 << 17
-    assert witness.calls(5)["big"] == 1
-    assert waiting.wait(30) == 0
-
-
 def said(beamtime: Beamtime) -> str:
     """What daemons said, in the log or, where that was full, on the terminal."""
     return beamtime.log() + (beamtime.path / "listen.out").read_text()
@@ -185,3 +158,30 @@ def test_folders_that_are_closed_to_the_daemon(witness: Witness) -> None:
     assert "Traceback" not in beamtime.log()[before:]
     daemon.terminate()
     assert daemon.wait(20) == 0
+
+
+def test_results_that_are_too_large_for_the_disk(witness: Witness) -> None:
+    beamtime, folder = witness.beamtime, witness.folder
+    wait_until(lambda: not witness.processes())
+    beamtime.arrive(5)
+    told = beamtime.path / "terminal.txt"
+    with told.open("wb") as terminal:
+        waiting = subprocess.Popen([*RUNTABLE, "reprocess", "5"], cwd=folder, stderr=terminal)
+    witness.wait_for_call(5, "slow")
+    filler = fill(folder)
+    os.truncate(filler, filler.stat().st_size - (2 << 20))
+    (folder / "go-5").symlink_to(folder)
+    big = "run 5: big: its result cannot be saved, and waits until it can: No space left on device"
+    wait_until(lambda: f"waiting: {big}" in told.read_text())
+    assert "now big 1 of 1, its result cannot" in beamtime.run("status").stdout
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 2.2)  # longer than its timeout
+    os.truncate(filler, filler.stat().st_size - (2 << 20))
+    written = "run 5: its results wait to be written: [Errno 28] No space left on device"
+    wait_until(lambda: f"waiting: {written}" in told.read_text(), 30)
+    assert f"Waiting       {written}" in beamtime.run("status").stdout
+    filler.unlink()
+    check_complete(witness, 5)
+    assert len(RunTable(folder)[5]["big"].read()) == 3 << 17
+    assert witness.calls(5)["big"] == 1
+    assert waiting.wait(30) == 0
