@@ -1,12 +1,14 @@
 """Where jobs run: several backends at once, by name and by file, for variables and commands."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from beamtime import Beamtime
+from containers import IMAGE, ContainerEngine, volumes
 from helpers import wait_until
 from slurm_cluster import SlurmCluster
 
@@ -160,5 +162,30 @@ def test_cluster_variables_run_in_slurm(
             "run", "--backend", "cluster", "--", "echo in $SLURM_JOB_ID; exit 4", check=False
         )
         assert (done.returncode, "exit code 4" in done.stderr) == (1, True)
+    finally:
+        beamtime.close()
+
+
+def test_variables_run_in_a_container(
+    tmp_path: Path, example_proposal: Path, podman: ContainerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in podman.environment.items():
+        monkeypatch.setenv(name, value)
+    beamtime = Beamtime(tmp_path, example_proposal)
+    try:
+        beamtime.init(CONTEXT)
+        config = {
+            "type": "container",
+            "engine": "podman",
+            "image": IMAGE,
+            "python": sys.executable,
+            "volumes": volumes(),
+            "env_vars": {"SHIFT": "7"},
+        }
+        beamtime.configure("fast", json.dumps(config))
+        beamtime.listen()
+        beamtime.arrive(1)
+        beamtime.wait_for_jobs(3)
+        assert [beamtime.value(1, name) for name in ("first", "fast", "dependent")] == [1, 8, 10]
     finally:
         beamtime.close()
