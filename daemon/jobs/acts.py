@@ -39,17 +39,22 @@ class Acts(Views):
 
         return await self._act(job_id, act)
 
-    async def stop(self, job_id: str, *, by: str, why: str, force: bool = False) -> Job:  # noqa: ARG002 - all acts are called alike
-        """Ask for the end of a job that is under way; one that only waits is canceled."""
+    async def stop(self, job_id: str, *, by: str, why: str) -> Job:
+        """Ask for the end of a job that is under way; one that only waits is canceled.
+
+        One that was stopped stays as it is.
+        """
 
         def act(connection: sqlite3.Connection, job: Job) -> None:
+            if job.state is State.STOPPED:
+                return
             _check_not_ended(job)
             to = State.STOP_REQUESTED if job.state in ACTIVE else State.CANCELED
             self._move(connection, job, to, why, by)
 
         return await self._act(job_id, act)
 
-    async def cancel(self, job_id: str, *, by: str, why: str, force: bool = False) -> Job:  # noqa: ARG002 - all acts are called alike
+    async def cancel(self, job_id: str, *, by: str, why: str) -> Job:
         """Take back a job that has not begun."""
 
         def act(connection: sqlite3.Connection, job: Job) -> None:
@@ -67,7 +72,7 @@ class Acts(Views):
             _check_not_ended(job, but=State.FAILED)
             if job.state not in (*ACTIVE, State.FAILED) and not force:
                 raise Refused(
-                    f"job {job.id} is {job.state}: cancel it, or use force to have it failed"
+                    f"job {job.id} is {job.state}: cancel it, or use --force to have it failed"
                 )
             self._move(connection, job, State.FAILED, why, by)
 
@@ -103,7 +108,7 @@ def _check_requeue(connection: sqlite3.Connection, job: Job, force: bool) -> Non
             "submit it again"
         )
     if job.state is State.FINISHED and not force:
-        raise Refused(f"job {job.id} has finished: use force to compute it once more")
+        raise Refused(f"job {job.id} has finished: use --force to compute it once more")
     if not job.settled:
         raise Refused(
             f"the results of job {job.id} are just being put into the run file: "

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from daemon.database import ReplacedError
@@ -75,11 +76,14 @@ class Attempts:
 
     async def _conclude(self, follower: Follower, outcome: Outcome) -> None:
         job = follower.job
-        if outcome.how == "stopped":
+        if outcome.how in ("stopped", "broken"):
             stored = await self._queue.get(job.id)
-            if stored.state is not State.STOP_REQUESTED:
+            stopping = stored.state is State.STOP_REQUESTED
+            if outcome.how == "stopped" and not stopping:
                 await self.lost(job, f"{STOPPED_BY_OTHERS}: {outcome.reason}")
                 return
+            if outcome.how == "broken" and stopping:
+                outcome = replace(outcome, how="stopped")  # it cannot wait to be run again
         if outcome.how == "lost":
             await self.lost(job, outcome.reason)
         elif outcome.how == "broken":

@@ -101,11 +101,12 @@ def lose(
     *,
     max_attempts: int,
     pause: float,
+    longest: float,
 ) -> State:
     """The present attempt was lost: queue the job for another one; fail it when they are used up.
 
-    The first one follows at once, later ones after `pause` seconds more each. The command that ran
-    it is gone, if it was one: the daemon goes on with it.
+    The first one follows at once, later ones after `pause` seconds more each, `longest` at most.
+    The command that ran it is gone, if it was one: the daemon goes on with it.
     """
     row = row_of(connection, job_id)
     _check_active(row, attempt)
@@ -116,7 +117,7 @@ def lose(
         state = move(connection, job_id, attempt, State.FAILED, Who.LEASE, reason, at)
     else:
         state = move(connection, job_id, attempt, State.QUEUED, Who.LEASE, why, at)
-        _update(connection, job_id, {"not_before": at.time + pause * (lost - 1)})
+        _update(connection, job_id, {"not_before": at.time + min(pause * (lost - 1), longest)})
     backend = LOCAL if row["backend"] == SEQUENTIAL else row["backend"]
     _update(connection, job_id, {"lost": lost, "backend": backend})
     _end_attempt(connection, job_id, attempt, "lost", at.time)
@@ -138,6 +139,32 @@ def give_back(
     else:
         connection.execute("DELETE FROM attempts WHERE job = ? AND number = ?", (job_id, attempt))
     return state
+
+
+def take_back(
+    connection: sqlite3.Connection, job_id: str, attempt: int, why: str, at: Stamp
+) -> None:
+    """The present attempt, of which nothing is left, could not be handed over because of `why`.
+
+    The job is as it was before it was claimed: the next attempt has the same number. What it waits
+    for is a remark in its history, which is there once however often it is tried.
+    """
+    row = row_of(connection, job_id)
+    check_attempt(row["attempt"], attempt)
+    if row["state"] != State.DISPATCHED:
+        raise Refused(f"attempt {attempt} was not just dispatched: the job is {row['state']}")
+    queued, values = State.QUEUED, (job_id, attempt)
+    _update(connection, job_id, {"state": queued.value, "attempt": attempt - 1})
+    _update(connection, job_id, {"waiting_reason": why})
+    connection.execute("DELETE FROM attempts WHERE job = ? AND number = ?", values)
+    connection.execute(
+        "DELETE FROM history WHERE job = ? AND attempt = ? AND became = 'dispatched'", values
+    )
+    last = connection.execute(
+        "SELECT was, became, why FROM history WHERE job = ? ORDER BY id DESC LIMIT 1", (job_id,)
+    ).fetchone()
+    if last is None or tuple(last) != (queued.value, queued.value, why):
+        _note(connection, job_id, attempt - 1, queued, queued, Who.SERVER, why, at)
 
 
 def cancel_unreadable(connection: sqlite3.Connection, row: sqlite3.Row, at: Stamp) -> None:

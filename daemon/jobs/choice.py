@@ -6,7 +6,10 @@ from collections.abc import Collection
 from daemon.jobs.changes import UNFINISHED
 from daemon.jobs.job import COMBINED, PENDING, Job, Work, job_of
 
-_FREE = f"""state = 'queued' AND not_before <= :now
+LONGEST_PAUSE = 60.0
+"""Seconds that a job pauses at most; what is further ahead is of a clock that has stepped back."""
+
+_FREE = f"""state = 'queued' AND (not_before <= :now OR not_before > :now + {LONGEST_PAUSE})
     AND NOT EXISTS (SELECT 1 FROM jobs AS b
         WHERE b.id = j.after AND b.state IN {UNFINISHED})
     AND (j.inputs = '[]' OR NOT EXISTS (SELECT 1 FROM jobs AS b,
@@ -88,9 +91,13 @@ def absorbing(connection: sqlite3.Connection, work: Work) -> Job | None:
         return None  # it will be canceled when its turn comes
 
 
-def cleanable(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The rows of jobs whose results are in the run file and whose fragments nobody needs."""
+def cleanable(connection: sqlite3.Connection, after: int, limit: int) -> list[sqlite3.Row]:
+    """The rows of jobs whose results are in the run file and whose fragments nobody needs.
+
+    They are the first `limit` that come after the position `after`.
+    """
     return connection.execute(
-        f"""SELECT * FROM jobs AS j WHERE combined = {COMBINED} AND cleaned = 0
-            AND NOT EXISTS ({_NEEDED}) ORDER BY position LIMIT 1000"""
+        f"""SELECT * FROM jobs AS j WHERE combined = {COMBINED} AND cleaned = 0 AND position > ?
+            AND NOT EXISTS ({_NEEDED}) ORDER BY position LIMIT ?""",
+        (after, limit),
     ).fetchall()

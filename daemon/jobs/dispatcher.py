@@ -20,6 +20,8 @@ from daemon.jobs.trouble import concerns_all, insist
 
 LOOK_SECONDS = 1.0
 """How often to look whether what holds jobs up is over."""
+PATIENCE_SECONDS = 1.0
+"""What takes longer to start, as its context is loaded, goes on beside jobs of other backends."""
 IDLE_SECONDS = 5.0
 """How often to look for a job that may start, when there are some and none may."""
 WHERE = ("backend", "configuration", "cpus", "memory", "timeout")
@@ -27,7 +29,10 @@ WHERE = ("backend", "configuration", "cpus", "memory", "timeout")
 
 
 class Dispatcher:
-    """Hands jobs to the manager, one after the other; `begun` is called with those that run."""
+    """Hands jobs to the manager, those of each backend one after the other.
+
+    `begun` is called with those that run.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Dispatcher:
         self._begun = begun
         self._lost = lost
         self._news = asyncio.Event()
+        self._starting: dict[str, asyncio.Task[None]] = {}
         self._holds = Holds(queue, outside)
 
     @property
@@ -71,6 +77,16 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Start jobs as they can be started, for ever."""
+        try:
+            await self._start_all()
+        finally:
+            starting = self._starting.values()
+            for task in starting:
+                task.cancel()
+            if starting:
+                await asyncio.wait(starting)
+
+    async def _start_all(self) -> None:
         while True:
             self._news.clear()
             try:
@@ -86,13 +102,15 @@ class Dispatcher:
     async def _start_next(self) -> float | None:
         """Start a job; after how many seconds to try the next (None: with the next news)."""
         log = self._outside.log
+        self._forget_started()
         backends = await insist(self._queue.waiting_for, "reading the queue", log)
         if not backends:
             return None if await self._holds.nobody_waits() else LOOK_SECONDS
         if await self._holds.everything_waits():
             return LOOK_SECONDS
         at_work = self._at_work()
-        rooms = {name: await self._room(name, at_work.get(name, 0)) for name in backends}
+        free = [name for name in backends if name not in self._starting]
+        rooms = {name: await self._room(name, at_work.get(name, 0)) for name in free}
         able = [name for name, room in rooms.items() if room]
         held = None in rooms.values()
         if not able:
@@ -103,12 +121,24 @@ class Dispatcher:
             left = 0.0 if due is None else due - self._outside.now()
             pause = min(left, IDLE_SECONDS) if left > 0 else IDLE_SECONDS
             return min(pause, LOOK_SECONDS) if held else pause
+        task = self._starting[job.backend] = asyncio.create_task(self._try(job))
+        task.add_done_callback(lambda _: self.wake())
+        await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+        return 0.0
+
+    def _forget_started(self) -> None:
+        """Let go of what has been started; raises what came of it beyond that it was not."""
+        for backend, task in list(self._starting.items()):
+            if task.done():
+                del self._starting[backend]
+                task.result()
+
+    async def _try(self, job: Job) -> None:
         try:
             await self._start(job)
         except Exception as error:
             self._outside.log.exception("%s could not be started", job.name)
             await self._lost(job, f"it could not be started: {error}")
-        return 0.0
 
     async def _room(self, backend: str, at_work: int) -> bool | None:
         """Whether a backend takes a job; None: not now, for a reason that may pass."""
@@ -136,17 +166,18 @@ class Dispatcher:
             if await asyncio.to_thread(self._has_begun, attempt):
                 handle = str(attempt)
             elif isinstance(error, ContextBroken):
-                await self._not_now(attempt)
-                why, broken = broken_context(request, error.problems), error.problems
-                await self.hold(job, request, why, signature, ran=False, broken=broken)
+                why = broken_context(request, error.problems)
+                await self._take_back(job, attempt, why)
+                await self._hold_all(request, why, signature, error.problems)
                 return
             elif isinstance(error, Unavailable | ConfigurationError):
-                await self._not_now(attempt)
-                await self._hold_backend(job, str(error))
+                await self._take_back(job, attempt, f"backend {job.backend}: {error}")
+                await self._holds.on_backend(job.backend, str(error))
                 return
             elif await concerns_all(error, (attempt.parent.parent, outside.folder)):
-                await self._not_now(attempt)
-                await self.hold(job, request, f"jobs cannot be started: {error}", ran=False)
+                why = f"jobs cannot be started: {error}"
+                await self._take_back(job, attempt, why)
+                await self._hold_all(request, why)
                 return
             else:
                 raise
@@ -193,12 +224,18 @@ class Dispatcher:
         folder.new_attempt(job_folder, job.attempt)
         return request, signature
 
-    async def _not_now(self, attempt: Path) -> None:
-        """Remove the attempt's folder, so that the job is as it was before."""
+    async def _take_back(self, job: Job, attempt: Path, why: str) -> None:
+        """Remove the attempt's folder, so that the job is as it was before, and waits for `why`."""
+        queue, log = self._queue, self._outside.log
         try:
             await asyncio.to_thread(folder.remove_attempt, attempt)
         except OSError as error:
-            self._outside.log.warning("%s stays: %s", attempt, error)
+            # The next attempt needs another number, as this one is not free.
+            log.warning("%s stays: %s", attempt, error)
+            await insist(lambda: queue.give_back(job, why, ran=False), job.name, log)
+        else:
+            await insist(lambda: queue.take_back(job, why), job.name, log)
+        await self._holds.explain([await queue.get(job.id)], why)
 
     def _attempt(self, job: Job) -> Path:
         return folder.attempt_folder(self._outside.job_folder(job.id), job.attempt)
@@ -208,29 +245,30 @@ class Dispatcher:
         job: Job,
         request: Mapping[str, Any],
         why: str,
-        signature: Signature | None = None,
         *,
         ran: bool,
+        broken: list[dict[str, Any]] | None,
+    ) -> None:
+        """Give `job` back, whose attempt has come to `why`, and start nothing until that is over.
+
+        All who wait are told; `broken` are the problems of the context file if these are why.
+        """
+        give_back = self._queue.give_back
+        await self._hold_all(request, why, broken=broken)  # before it could be claimed again
+        await insist(lambda: give_back(job, why, ran=ran), job.name, self._outside.log)
+        await self._holds.explain([await self._queue.get(job.id)], why)
+
+    async def _hold_all(
+        self,
+        request: Mapping[str, Any],
+        why: str,
+        signature: Signature | None = None,
         broken: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Give `job` back and start nothing until `why` may be over; all who wait are told.
-
-        `broken` are the problems of the context file if these are why.
-        """
         if broken is not None:
             self._outside.loads(False)
         await self._holds.on_everything(why, _sources(request), signature, broken)
-        await self._give_back(job, why, ran=ran)
         await self.tell_waiting()
-
-    async def _hold_backend(self, job: Job, why: str) -> None:
-        await self._give_back(job, f"backend {job.backend}: {why}", ran=False)
-        await self._holds.on_backend(job.backend, why)
-
-    async def _give_back(self, job: Job, why: str, *, ran: bool) -> None:
-        give_back = self._queue.give_back
-        await insist(lambda: give_back(job, why, ran=ran), job.name, self._outside.log)
-        await self._holds.explain([await self._queue.get(job.id)], why)
 
     async def tell_waiting(self) -> None:
         """Tell jobs that were queued since why they do not start."""

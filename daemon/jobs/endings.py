@@ -1,7 +1,7 @@
 """What is kept of jobs that have ended: whether their results are where they belong."""
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from daemon.jobs import changes, choice
@@ -9,6 +9,9 @@ from daemon.jobs.acts import Acts
 from daemon.jobs.job import COMBINED, LOCAL, NOT_COMBINED, PENDING, SEQUENTIAL, Job, work_of
 from daemon.jobs.states import TERMINAL
 from daemon.jobs.views import listed
+
+AT_ONCE = 25
+"""Jobs whose fragments go in one transaction: others wait for it."""
 
 
 class Endings(Acts):
@@ -49,17 +52,20 @@ class Endings(Acts):
                     AND state IN {ended} ORDER BY ended, position"""
         return self._readable(await self._rows(query))
 
-    async def to_clean(self) -> list[Job]:
-        """Jobs whose fragments nobody needs: they are combined, and no job waits for them."""
-        return self._readable(await self._db.read(choice.cleanable))
+    async def clean(self, remove: Callable[[Job], bool], after: int = 0) -> int | None:
+        """Have `remove` take away the fragments of some jobs that nobody needs any more.
 
-    async def set_cleaned(self, jobs: Iterable[Job]) -> None:
-        """The fragments of `jobs` are gone."""
-        ids = [(job.id, job.attempt) for job in jobs]
-        query = (
-            f"UPDATE jobs SET cleaned = 1 WHERE id = ? AND attempt = ? AND combined = {COMBINED}"
-        )
-        await self._db.write(lambda connection: connection.executemany(query, ids))
+        It does so in the transaction that notes which are gone, so that no job that needs them can
+        be queued meanwhile. Returns the place of the last job, to go on after; None at the end.
+        """
+
+        def clean(connection: sqlite3.Connection) -> int | None:
+            rows = choice.cleanable(connection, after, AT_ONCE)
+            gone = [(job.id,) for job in self._readable(rows) if remove(job)]
+            connection.executemany("UPDATE jobs SET cleaned = 1 WHERE id = ?", gone)
+            return int(rows[-1]["position"]) if rows else None
+
+        return await self._db.write(clean)
 
 
 def following_id(job: Job, what: str) -> str:

@@ -205,6 +205,7 @@ class Queue(Endings):
                 *(connection, job.id, job.attempt, why, at),
                 max_attempts=max_attempts,
                 pause=RETRY_PAUSE,
+                longest=choice.LONGEST_PAUSE,
             )
         )
 
@@ -217,6 +218,14 @@ class Queue(Endings):
         return await self._db.write(
             lambda connection: changes.give_back(connection, job.id, job.attempt, why, at, ran=ran)
         )
+
+    async def take_back(self, job: Job, why: str) -> None:
+        """`job` could not be handed over because of `why`, and nothing is left of the attempt.
+
+        It is queued as it was before it was claimed.
+        """
+        at = self._stamp()
+        await self._db.write(lambda c: changes.take_back(c, job.id, job.attempt, why, at))
 
     async def hold_back(self, why: str, backend: str | None = None) -> list[Job]:
         """Everything queued, for `backend` if given, waits for `why`.

@@ -35,7 +35,6 @@ ACTIVE = frozenset({State.DISPATCHED, State.RUNNING, State.STOP_REQUESTED})
 
 TRANSITIONS: dict[tuple[State, State], frozenset[Who]] = {
     (State.LAUNCHING, State.QUEUED): frozenset({Who.SERVER}),
-    (State.LAUNCHING, State.CANCELED): frozenset({Who.SERVER}),
     (State.QUEUED, State.DISPATCHED): frozenset({Who.CLAIM}),
     (State.QUEUED, State.CANCELED): frozenset({Who.SERVER, Who.OPS}),
     (State.QUEUED, State.FAILED): frozenset({Who.OPS}),

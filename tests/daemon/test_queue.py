@@ -308,24 +308,48 @@ async def test_backends_without_room_hold_up_only_their_own(queue):
     assert (await queue.get(ids[2])).waiting_reason == "its controller is away"
 
 
+async def to_clean(queue):
+    """The ids of the jobs whose fragments nobody needs."""
+    found, place = [], 0
+
+    def stays(job):
+        found.append(job.id)
+        return False
+
+    while place is not None:
+        place = await queue.clean(stays, place)
+    return found
+
+
+async def test_what_cannot_be_removed_is_not_in_the_way_of_the_rest(queue, monkeypatch):
+    monkeypatch.setattr("daemon.jobs.endings.AT_ONCE", 2)
+    ids = []
+    for job in await queue.create([work(run) for run in range(5)]):
+        await queue.set_combined(await end(queue, await queue.claim()))
+        ids.append(job.id)
+    assert await to_clean(queue) == ids
+    place = await queue.clean(lambda _: False)
+    await queue.clean(lambda _: True, place)
+    assert await to_clean(queue) == [*ids[:2], ids[4]]
+
+
 async def test_fragments_stay_while_the_cluster_job_needs_them(queue):
     await queue.create([work(), work(43)])
     job, other = await queue.claim(), await queue.claim()
     await end(queue, job, later=CLUSTER)
     await end(queue, other)
     assert [one.id for one in await queue.to_combine()] == [job.id, other.id]
-    assert await queue.to_clean() == []
+    assert await to_clean(queue) == []
     await queue.set_combined(job)
     await queue.set_combined(other)
-    assert [one.id for one in await queue.to_clean()] == [other.id]
+    assert await to_clean(queue) == [other.id]
     follow_up = await end(queue, await queue.claim())
-    assert [one.id for one in await queue.to_clean()] == [other.id]
+    assert await to_clean(queue) == [other.id]
     assert not (await queue.get(follow_up.id)).settled
     await queue.set_combined(follow_up)
-    cleanable = await queue.to_clean()
-    assert [one.id for one in cleanable] == [job.id, other.id, follow_up.id]
-    await queue.set_cleaned(cleanable)
-    assert await queue.to_clean() == []
+    assert await to_clean(queue) == [job.id, other.id, follow_up.id]
+    await queue.clean(lambda _: True)
+    assert await to_clean(queue) == []
     assert (await queue.get(job.id)).settled
 
 
@@ -339,7 +363,7 @@ async def test_results_that_cannot_be_combined_keep_their_fragments(queue):
         "the file is damaged",
         "bad; the file is damaged",
     ]
-    assert await queue.to_clean() == await queue.to_combine() == []
+    assert await to_clean(queue) == await queue.to_combine() == []
     assert (await queue.get(one.id)).settled
 
 
@@ -374,7 +398,7 @@ async def test_a_row_that_makes_no_sense_is_canceled_and_stops_nobody(
     await db.write(lambda connection: connection.execute(query, (nonsense,)))
     await queue.set_combined(await queue.get("j1"))
     assert [job.run for job in await queue.recent(9)] == [1, 1]
-    assert len(await queue.to_clean()) == 1
+    assert len(await to_clean(queue)) == 1
     (job,) = await arrive(inbox, queue, make_event(2))
     assert job.id != "j2"
     await queue.cancel_unreadable()
@@ -522,3 +546,12 @@ async def test_a_state_that_is_no_text_is_counted(queue, db):
     query = "UPDATE jobs SET state = X'6261FF' WHERE run = 1"
     await db.write(lambda connection: connection.execute(query))
     assert await queue.counts() == {"ba\ufffd": 1, "queued": 1}
+
+
+async def test_a_job_that_pauses_is_due_when_the_clock_has_stepped_back(queue, clock):
+    await queue.create([work()])
+    for _ in range(2):
+        await queue.lose(await queue.claim(), "the node went down", max_attempts=9)
+    assert await queue.claim() is None
+    clock.time -= 3600
+    assert await queue.claim() is not None

@@ -193,7 +193,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         number=st.integers(0, 9),
         behind=st.sampled_from([0, 0, 1]),
-        ran=st.none() | st.booleans(),
+        ran=st.sampled_from([None, False, True, "back"]),
         states=st.sampled_from([ACTIVE, ()]),
     )
     def lose(self, number, behind, ran, states):
@@ -204,10 +204,12 @@ class QueueMachine(RuleBasedStateMachine):
         try:
             if ran is None:
                 self.do(self.queue.lose(spoken, "gone", max_attempts=MAX_ATTEMPTS))
+            elif ran == "back":
+                self.do(self.queue.take_back(spoken, "not now"))
             else:
                 self.do(self.queue.give_back(spoken, "not now", ran=ran))
         except Refused:
-            assert behind or job.state not in ACTIVE or job.state is State.STOP_REQUESTED
+            assert behind or job.state not in (State.DISPATCHED, State.RUNNING) or ran == "back"
             assert self.do(self.queue.get(job.id)) == job
         else:
             assert not behind
@@ -234,7 +236,8 @@ class QueueMachine(RuleBasedStateMachine):
             return
         before = self.do(self.queue.history(job.id))
         try:
-            changed = self.do(getattr(self.queue, act)(job.id, by="me", why=act, force=force))
+            more = {"force": force} if act in ("requeue", "fail") else {}
+            changed = self.do(getattr(self.queue, act)(job.id, by="me", why=act, **more))
         except Refused:
             assert self.do(self.queue.get(job.id)) == job
             assert self.do(self.queue.history(job.id)) == before

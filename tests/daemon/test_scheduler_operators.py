@@ -153,9 +153,20 @@ async def test_requeued_jobs_compute_everything_anew(bench, operations):
     job = await bench.submit()
     await bench.settled(job)
     (refused,) = (await operations.requeue([job], BY, "again"))["refused"]
-    assert "use force" in refused["reason"]
+    assert "use --force" in refused["reason"]
     await operations.requeue([job], BY, "again", force=True)
     await eventually(lambda: len(bench.combined) == 2)
     assert bench.combined[1] == (job, ["a", "b"])
     assert Path(bench.manager.submitted[1].folder).name == "2"
     assert await last(bench, job) == ("finished", "owner", "", "")
+
+
+async def test_a_job_that_is_stopped_while_its_context_turns_out_broken(bench, operations):
+    await bench.start()
+    job, attempt = await running(bench)
+    await operations.stop([job], BY, "wrong detector")
+    problem = {"message": "no such module", "line": 1, "variable": None, "mend": ""}
+    attempt.end("broken", "broken", problems=[problem])
+    stopped = await bench.settled(job)
+    assert stopped.state is State.STOPPED
+    assert "no such module" in stopped.reason

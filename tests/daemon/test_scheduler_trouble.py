@@ -7,6 +7,7 @@ import sqlite3
 from queue_helpers import eventually, make_event
 from scheduler_bench import whole
 
+from daemon.backends import Unavailable
 from daemon.jobs import folder, follower, holds, trouble
 from daemon.jobs.states import State
 
@@ -184,3 +185,29 @@ async def test_one_of_many_events_whose_row_cannot_be_made_holds_up_none(bench):
     await eventually(lambda: tries.count(13) == 2 and tries[-1] == 30)
     await eventually(lambda: len([u for u in bench.updates if u["kind"] == "job"]) == 30)
     assert [job.run for job in reversed(await bench.queue.recent(99))] == list(range(1, 31))
+
+
+async def test_a_job_that_cannot_be_handed_over_keeps_its_number(bench):
+    bench.tick = holds.HOLD_SECONDS
+    submit, tried = bench.manager.submit, []
+
+    async def refuse(folder):
+        tried.append(folder.name)
+        raise Unavailable("its engine is away" if len(tried) < 6 else "its engine is broken")
+
+    bench.manager.submit = refuse
+    bench.manager.play = whole
+    await bench.start()
+    job = await bench.submit()
+    await eventually(lambda: bench.scheduler.reconsider() or len(tried) > 10)
+    bench.manager.submit = submit
+    job = await bench.settled(job)
+    assert (job.state, job.attempt) == (State.FINISHED, 1)
+    assert {*tried} == {"1"}
+    history = [(line["became"], line["why"]) for line in await bench.queue.history(job.id)]
+    assert history[:4] == [
+        ("queued", "test"),
+        ("queued", "backend local: its engine is away"),
+        ("queued", "backend local: its engine is broken"),
+        ("dispatched", "its turn"),
+    ]

@@ -23,7 +23,6 @@ from daemon.jobs.tables import MIGRATIONS
 # As the design has it: from, to, who.
 TABLE = """
 launching queued server
-launching canceled server
 queued dispatched claim
 queued canceled server,ops
 queued failed ops
@@ -132,7 +131,7 @@ class StoredJob(RuleBasedStateMachine):
 
     @rule()
     def lose(self):
-        lose = {"max_attempts": self.MAX_ATTEMPTS, "pause": 5.0}
+        lose = {"max_attempts": self.MAX_ATTEMPTS, "pause": 5.0, "longest": 60.0}
         if self.state not in ACTIVE:
             with pytest.raises(Refused):
                 changes.lose(

@@ -127,7 +127,7 @@ def test_the_life_of_an_operator(beamtime: Beamtime) -> None:
 
     # A finished one is computed again only with force.
     refused = run("jobs", "requeue", first, check=False)
-    assert (refused.returncode, "has finished: use force" in refused.stderr) == (1, True)
+    assert (refused.returncode, "has finished: use --force" in refused.stderr) == (1, True)
     (place.folder / "open").unlink()
     run("jobs", "requeue", "--force", first)
     begun(place)
