@@ -78,7 +78,7 @@ class JobOperations:
             self._tell(job)
             return job
 
-        return await self._each(jobs, act)
+        return await self._each(jobs, act, by, reason)
 
     async def stop(self, jobs: list[str], by: str, reason: str) -> dict[str, Any]:
         """Stop jobs with all their processes; those that wait are canceled."""
@@ -92,7 +92,7 @@ class JobOperations:
                 job = await queue.stop(job_id, by=by, why=reason)
             return await self._carry_out(before, job, reason)
 
-        return await self._each(jobs, act)
+        return await self._each(jobs, act, by, reason)
 
     async def cancel(self, jobs: list[str], by: str, reason: str) -> dict[str, Any]:
         """Take back jobs that have not begun."""
@@ -105,7 +105,7 @@ class JobOperations:
             job = await queue.cancel(job_id, by=by, why=reason)
             return await self._carry_out(before, job, reason)
 
-        return await self._each(jobs, act)
+        return await self._each(jobs, act, by, reason)
 
     async def fail(
         self, jobs: list[str], by: str, reason: str, force: bool = False
@@ -120,7 +120,7 @@ class JobOperations:
             job = await queue.fail(job_id, by=by, why=reason, force=force)
             return await self._carry_out(before, job, reason)
 
-        return await self._each(jobs, act)
+        return await self._each(jobs, act, by, reason)
 
     async def cleanup(self, by: str, dry_run: bool = False) -> dict[str, Any]:
         """Remove what nothing needs: {"found": [{"kind", "name", "why", "kept"}]}.
@@ -133,8 +133,10 @@ class JobOperations:
             LOG.info("cleaned up by %s: %s", by, counted(found))
         return {"found": [asdict(waste) for waste in found]}
 
-    async def _each(self, jobs: list[str], act: Callable[[str], Awaitable[Job]]) -> dict[str, Any]:
-        """Do `act` to each of `jobs`.
+    async def _each(
+        self, jobs: list[str], act: Callable[[str], Awaitable[Job]], by: str, reason: str
+    ) -> dict[str, Any]:
+        """Do `act` to each of `jobs`, on behalf of `by`.
 
         {"jobs": as they are now, "refused": [{"id", "reason", "code"}]}.
         """
@@ -146,6 +148,7 @@ class JobOperations:
             except (UnknownJob, AmbiguousJob, ValueError) as error:  # Refused is a ValueError too
                 refused.append({"id": text, "reason": str(error), "code": code_of(error)})
             else:
+                LOG.info("%s: %s by %s: %s", job.name, job.state, by, reason)
                 done.append(job.update())
         return {"jobs": done, "refused": refused}
 

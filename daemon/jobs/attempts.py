@@ -105,6 +105,9 @@ class Attempts:
             self._outside.publish(following.update())
         if ended.state is State.FAILED:
             self._outside.log.error("%s failed: %s", job.name, ended.reason)
+        else:
+            why = f": {ended.reason}" if ended.reason else ""
+            self._outside.log.info("%s %s%s", job.name, ended.state, why)
         self._finisher.add(ended)
 
     async def lost(self, job: Job, why: str) -> None:

@@ -134,6 +134,7 @@ class Scheduler:
             await self._queue.transition(job, State.CANCELED, Who.SERVER, why)
         except Refused:
             return False  # somebody was faster
+        self._outside.log.info("%s canceled: %s", job.name, why)
         self.changed(await self._queue.get(job.id))
         return True
 

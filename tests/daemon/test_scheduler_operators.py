@@ -47,6 +47,18 @@ async def last(bench, job):
     return line["became"], line["who"], line["by"], line["why"]
 
 
+async def test_the_log_has_each_act_with_who_and_why_and_each_end(bench, operations, caplog):
+    caplog.set_level("INFO")
+    bench.manager.play = whole
+    await bench.start()
+    done = await bench.settled(await bench.submit())
+    await operations.requeue([done.id], BY, "the geometry was corrected", force=True)
+    await eventually(lambda: len(bench.combined) == 2)
+    said = [line for line in caplog.messages if done.id in line]
+    acts = [f"{done.name}: queued by {BY}: the geometry was corrected"]
+    assert said == [f"{done.name} finished", *acts, f"{done.name} finished"]
+
+
 async def test_what_a_stopped_job_had_is_kept(bench, operations):
     await bench.start()
     job, attempt = await running(bench)
