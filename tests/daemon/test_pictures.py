@@ -79,10 +79,16 @@ def test_figures_are_found_as_value_and_as_preview(tmp_path):
         figure_json(attempt / "fragments" / "f.h5", "other")
 
 
+def children() -> set[int]:
+    """The processes that this one has begun; other tests in it may have left servers."""
+    return {process.pid for process in processes.everyone() if process.parent == os.getpid()}
+
+
 @pytest.mark.system
 async def test_a_real_browser_draws_in_place_of_the_placeholder(table, pictures, tmp_path):
     if not any(map(shutil.which, BROWSERS)):
         pytest.skip("needs a browser: apt-get install chromium-headless-shell")
+    before = children()
     attempt = make_job(tmp_path, f=figure(), wide=figure(1333))
     await Ingest(table).apply(JOB, JournalReader(attempt).read())
     assert set(shown(table).values()) == {PLOTLY_PLACEHOLDER}
@@ -100,7 +106,7 @@ async def test_a_real_browser_draws_in_place_of_the_placeholder(table, pictures,
     assert await again.complete(JOB) == []
     assert shown(table) == cells
     await again.close()
-    assert not [p for p in processes.everyone() if p.parent == os.getpid()]
+    assert children() == before
 
 
 async def test_a_newer_value_is_not_overwritten_by_a_late_picture(table, pictures, tmp_path):

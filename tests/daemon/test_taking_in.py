@@ -6,6 +6,7 @@ import pytest
 
 from ctxlib.journal import JournalReader, JournalWriter
 from ctxlib.summary import Summary
+from daemon.backends.managers import Backends
 from daemon.database import Database
 from daemon.jobs.tables import MIGRATIONS
 from daemon.processing import Processing
@@ -35,6 +36,7 @@ class Folder:
             self.table,
             Origins(self.database, self.path / "jobs"),
             settings=lambda: Settings(proposal=1234),
+            backends=Backends(self.path),
             log=logging.getLogger("taking-in"),
         )
 
