@@ -82,21 +82,24 @@ class EventOperations:
         is an event and no dead letter any more; the others stay, with why.
         """
         inbox = self._service.inbox
-        letters = await inbox.letters(ids)
-        if missing := set(ids or ()).difference(letter["id"] for letter in letters):
+        known = await inbox.letter_ids()
+        if missing := set(ids or ()).difference(known):
             raise ServiceError(f"there is no dead letter {', '.join(map(str, sorted(missing)))}")
         stored, kept = [], []
-        for letter in letters:
+        for number in known if ids is None else sorted(ids):
+            letter = await inbox.letter(number)
+            if letter is None:
+                continue  # somebody else has put it back
             try:
                 if letter["source"] == SUBMISSION:
                     raise BadMessage(f"{letter['error'].removesuffix(AGAIN)}{AGAIN}")
                 event = self._read(letter["payload"], letter["source"])
             except BadMessage as error:
-                await inbox.explain_letter(letter["id"], str(error))
-                kept.append({"id": letter["id"], "error": str(error)})
+                await inbox.explain_letter(number, str(error))
+                kept.append({"id": number, "error": str(error)})
             else:
-                new = await inbox.put_back(letter["id"], event)
-                stored.append({"id": letter["id"], "event": asdict(event), "new": new})
+                new = await inbox.put_back(number, event)
+                stored.append({"id": number, "event": asdict(event), "new": new})
         return {"stored": stored, "kept": kept}
 
     async def _take_in(self, payload: str, source: str) -> dict[str, Any]:

@@ -6,14 +6,14 @@ goes back to an earlier state has changed. All other events are known by their k
 """
 
 import asyncio
-import json
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from daemon.database import Database
 from daemon.events import MigrationEvent
+from daemon.events.letters import Letters, take_letter, writable
 
 FILESYSTEM = "filesystem"
 BATCH = 500
@@ -53,12 +53,12 @@ class StoredEvent:
     event: MigrationEvent
 
 
-class Inbox:
+class Inbox(Letters):
     """Events that wait to be jobs, those that were, and messages that could not be read."""
 
     def __init__(self, db: Database) -> None:
-        """Keep everything in `db`, whose migrations include EVENT_TABLES."""
-        self._db = db
+        """Keep everything in `db`, whose migrations include EVENT_TABLES, LETTERS_BY_NUMBER."""
+        super().__init__(db)
         self._stored = asyncio.Event()
         self._waiting: list[tuple[MigrationEvent, asyncio.Future[bool]]] = []
         self._storing: asyncio.Task[None] | None = None
@@ -138,54 +138,20 @@ class Inbox:
 
         A state is pending, done (`job` has taken it up) or seen (was there before `init`).
         """
-        return await self._last("events", limit)
-
-    async def dead_letter(self, source: str, payload: str, error: str, now: float) -> None:
-        """Keep a message that could not be read, with the reason."""
-        # SQLite refuses unpaired surrogates, which JSON and lenient decoding can bring.
-        values = [_writable(text) for text in (source, payload, error)]
-        query = "INSERT INTO dead_letters (time, source, payload, error) VALUES (?, ?, ?, ?)"
-        await self._db.write(lambda connection: connection.execute(query, (now, *values)))
-
-    async def dead_letters(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """The last `limit` messages that could not be read: id, time, source, payload, error."""
-        return await self._last("dead_letters", limit)
-
-    async def letters(self, ids: Collection[int] | None) -> list[dict[str, Any]]:
-        """All dead letters, or those with `ids`, the oldest first."""
-        which = "" if ids is None else "WHERE id IN (SELECT value FROM json_each(?))"
-        values = () if ids is None else (json.dumps(list(ids)),)
-        query = f"SELECT * FROM dead_letters {which} ORDER BY id"
-        rows = await self._db.read(lambda c: c.execute(query, values).fetchall())
-        return [dict(row) for row in rows]
+        query = "SELECT * FROM events ORDER BY id DESC LIMIT ?"
+        rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
+        return [dict(row) for row in reversed(rows)]
 
     async def put_back(self, letter: int, event: MigrationEvent) -> bool:
         """A dead letter turned out to be `event`; False when that was known, or put back before."""
 
         def put_back(connection: sqlite3.Connection) -> bool:
-            query = "DELETE FROM dead_letters WHERE id = ?"
-            there = connection.execute(query, (letter,)).rowcount == 1
-            return there and _insert(connection, event, "pending")
+            return take_letter(connection, letter) and _insert(connection, event, "pending")
 
         stored = await self._db.write(put_back)
         if stored:
             self._stored.set()
         return stored
-
-    async def explain_letter(self, letter: int, error: str) -> None:
-        """A dead letter still cannot be read, because of `error`."""
-        query, values = "UPDATE dead_letters SET error = ? WHERE id = ?", (_writable(error), letter)
-        await self._db.write(lambda connection: connection.execute(query, values))
-
-    async def count_dead_letters(self) -> int:
-        """How many messages could not be read."""
-        query = "SELECT count(*) FROM dead_letters"
-        return await self._db.read(lambda c: int(c.execute(query).fetchone()[0]))
-
-    async def _last(self, table: str, limit: int) -> list[dict[str, Any]]:
-        query = f"SELECT * FROM {table} ORDER BY id DESC LIMIT ?"
-        rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
-        return [dict(row) for row in reversed(rows)]
 
 
 def job_of_event(connection: sqlite3.Connection, event_id: int) -> str | None:
@@ -204,7 +170,7 @@ def mark_done(connection: sqlite3.Connection, ids: Iterable[int], job: str) -> N
 
 
 def _insert(connection: sqlite3.Connection, event: MigrationEvent, state: str) -> bool:
-    values = {**asdict(event), "key": _writable(event.key), "state": state}
+    values = {**asdict(event), "key": writable(event.key), "state": state}
     if event.source == FILESYSTEM and _last_key(connection, event) == values["key"]:
         return False
     cursor = connection.execute(
@@ -228,7 +194,3 @@ def _last_key(connection: sqlite3.Connection, event: MigrationEvent) -> str | No
 def _event(row: sqlite3.Row) -> MigrationEvent:
     names = ("proposal", "run", "data", "source", "key", "time")
     return MigrationEvent(**{name: row[name] for name in names})
-
-
-def _writable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ctxlib.job_folder import FRAGMENTS, attempts
 from daemon.database import Database
+from daemon.events.letters import OLD_LETTERS
 from daemon.jobs.job import COMBINED, job_of
 from daemon.jobs.states import ACTIVE, TERMINAL
 from daemon.jobs.views import listed
@@ -25,7 +26,7 @@ from daemon.jobs.views import listed
 FIRST_SECONDS, EVERY_SECONDS = 60.0, 3600.0
 """How long after a start to look for the first time, and how often then."""
 DAY = 86400.0
-KEPT_JOBS, KEPT_LETTERS = 1000, 100
+KEPT_JOBS = 1000
 """So many of the newest stay however old they are."""
 AT_ONCE = 500
 """Rows that one transaction removes, so that it is short."""
@@ -43,8 +44,6 @@ _OLD_EVENTS = """SELECT e.id FROM events AS e WHERE e.state != 'pending' AND e.t
     AND EXISTS (SELECT 1 FROM events AS o WHERE o.proposal = e.proposal AND o.run = e.run
                 AND o.data = e.data AND o.source = e.source AND o.id > e.id)"""
 """The last event of each source, run and kind of data stays: by it a repeated one is known."""
-_OLD_LETTERS = f"""SELECT id FROM dead_letters WHERE time < :before
-    AND id <= (SELECT max(id) FROM dead_letters) - {KEPT_LETTERS}"""
 _ORPHANS = {
     table: f"SELECT DISTINCT job AS id FROM {table} WHERE job NOT IN (SELECT id FROM jobs)"
     for table in ("attempts", "history")
@@ -118,7 +117,7 @@ class Housekeeping:
         for kind, why, query, more in (
             ("job", "it ended long ago", _OLD_JOBS, {"names": json.dumps(left)}),
             ("event", "later ones followed", _OLD_EVENTS, {}),
-            ("dead letter", "it is old", _OLD_LETTERS, {}),
+            ("dead letter", "it is old", OLD_LETTERS, {}),
         ):
             found += await self._rows(kind, why, query, {**values, **more}, dry_run=dry_run)
         return found + await self._old_libraries(dry_run=dry_run)

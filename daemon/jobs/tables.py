@@ -1,6 +1,7 @@
 """The tables of `daemon.sqlite`, as the numbered migrations that make them."""
 
 from daemon.events.inbox import EVENT_TABLES
+from daemon.events.letters import LETTERS_BY_NUMBER
 from daemon.store.origins import ORIGIN_TABLES
 
 JOB_TABLES = """
@@ -77,4 +78,4 @@ ALTER TABLE jobs ADD COLUMN command TEXT;
 CREATE INDEX queued_by_backend ON jobs (backend, live, position) WHERE state = 'queued';
 """
 
-MIGRATIONS = (EVENT_TABLES + JOB_TABLES, PARAMS, ORIGIN_TABLES, ACTS, BACKENDS)
+MIGRATIONS = (EVENT_TABLES + JOB_TABLES, PARAMS, ORIGIN_TABLES, ACTS, BACKENDS, LETTERS_BY_NUMBER)

@@ -8,8 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from daemon.database import Database
 from daemon.events import MigrationEvent
+from daemon.events.letters import (
+    LETTERS_BY_NUMBER,
+    OLD_LETTERS,
+    Letters,
+    take_letter,
+    writable,
+)
 
 NAME = "listener-events.sqlite"
 
@@ -42,7 +48,14 @@ CREATE TABLE dead_letters (
     error TEXT NOT NULL
 );
 """,
+    LETTERS_BY_NUMBER,
 )
+AT_ONCE = 500
+"""Rows of each kind that one transaction removes, so that it is short."""
+_OLD_EVENTS = """SELECT e.id FROM events AS e WHERE e.time < :before
+    AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event = e.id AND state = 'waiting')
+    AND EXISTS (SELECT 1 FROM events AS o WHERE o.proposal = e.proposal AND o.run = e.run
+                AND o.data = e.data AND o.source = e.source AND o.id > e.id)"""
 
 
 @dataclass(frozen=True)
@@ -53,12 +66,8 @@ class Delivery:
     event: MigrationEvent
 
 
-class Deliveries:
-    """What has come and where it has got to."""
-
-    def __init__(self, db: Database) -> None:
-        """Keep everything in `db`, which has MIGRATIONS."""
-        self._db = db
+class Deliveries(Letters):
+    """What has come and where it has got to; it is all in a database that has MIGRATIONS."""
 
     async def store(
         self, event: MigrationEvent, databases: Sequence[str], letter: int | None = None
@@ -70,8 +79,7 @@ class Deliveries:
         """
 
         def put(connection: sqlite3.Connection) -> bool:
-            query = "DELETE FROM dead_letters WHERE id = ?"
-            if letter is not None and connection.execute(query, (letter,)).rowcount != 1:
+            if letter is not None and not take_letter(connection, letter):
                 return False
             return _insert(connection, event, databases)
 
@@ -87,7 +95,7 @@ class Deliveries:
     async def settle(self, delivery: Delivery, database: str, refused: str = "") -> None:
         """Note that `database` has the event, or why it will not have it."""
         query = "UPDATE deliveries SET state = ?, error = ? WHERE event = ? AND database = ?"
-        values = ("refused" if refused else "done", _writable(refused), delivery.id, database)
+        values = ("refused" if refused else "done", writable(refused), delivery.id, database)
         await self._db.write(lambda connection: connection.execute(query, values))
 
     async def forget(self, database: str) -> None:
@@ -135,34 +143,28 @@ class Deliveries:
         rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
         return [{**dict(row), "state": _words(row)} for row in reversed(rows)]
 
-    async def dead_letter(self, source: str, payload: str, error: str, now: float) -> None:
-        """Keep a message that could not be read, with the reason."""
-        query = "INSERT INTO dead_letters (time, source, payload, error) VALUES (?, ?, ?, ?)"
-        values = (now, source, _writable(payload), _writable(error))
-        await self._db.write(lambda connection: connection.execute(query, values))
+    async def prune(self, before: float) -> int:
+        """Remove what nobody waits for and is older than `before` (Unix time); how much it was.
 
-    async def dead_letters(self, limit: int) -> list[dict[str, Any]]:
-        """The last `limit` messages that could not be read: id, time, source, payload, error."""
-        query = "SELECT * FROM dead_letters ORDER BY id DESC LIMIT ?"
-        rows = await self._db.read(lambda c: c.execute(query, (limit,)).fetchall())
-        return [dict(row) for row in reversed(rows)]
+        The last event of each source, run and kind of data stays, as does what waits, and the
+        newest dead letters.
+        """
 
-    async def letters(self, ids: Sequence[int] | None) -> list[dict[str, Any]]:
-        """The messages that could not be read, in their order: those with `ids`, or all."""
-        query = "SELECT * FROM dead_letters ORDER BY id"
-        rows = await self._db.read(lambda c: c.execute(query).fetchall())
-        return [dict(row) for row in rows if ids is None or row["id"] in ids]
+        def prune(connection: sqlite3.Connection) -> int:
+            values = {"before": before, "most": AT_ONCE}
+            rows = connection.execute(f"{_OLD_EVENTS} LIMIT :most", values).fetchall()
+            ids = [(row["id"],) for row in rows]
+            connection.executemany("DELETE FROM deliveries WHERE event = ?", ids)
+            connection.executemany("DELETE FROM events WHERE id = ?", ids)
+            letters = connection.execute(f"{OLD_LETTERS} LIMIT :most", values).fetchall()
+            for row in letters:
+                take_letter(connection, row["id"])
+            return len(rows) + len(letters)
 
-    async def explain_letter(self, letter: int, error: str) -> None:
-        """Note why a message cannot be read now."""
-        query = "UPDATE dead_letters SET error = ? WHERE id = ?"
-        values = (_writable(error), letter)
-        await self._db.write(lambda connection: connection.execute(query, values))
-
-    async def count_dead_letters(self) -> int:
-        """How many messages could not be read."""
-        query = "SELECT count(*) FROM dead_letters"
-        return await self._db.read(lambda c: int(c.execute(query).fetchone()[0]))
+        removed = 0
+        while some := await self._db.write(prune):
+            removed += some
+        return removed
 
 
 def _insert(
@@ -171,7 +173,7 @@ def _insert(
     cursor = connection.execute(
         """INSERT INTO events (time, source, proposal, run, data, key)
            VALUES (:time, :source, :proposal, :run, :data, :key) ON CONFLICT DO NOTHING""",
-        {**asdict(event), "key": _writable(event.key)},
+        {**asdict(event), "key": writable(event.key)},
     )
     if cursor.rowcount != 1:
         return False
@@ -190,8 +192,3 @@ def _words(row: sqlite3.Row) -> str:
 def _event(row: sqlite3.Row) -> MigrationEvent:
     names = ("proposal", "run", "data", "source", "key", "time")
     return MigrationEvent(**{name: row[name] for name in names})
-
-
-def _writable(text: str) -> str:
-    # SQLite refuses unpaired surrogates, which JSON and lenient decoding can bring.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -98,12 +98,14 @@ class ListenerOperations:
     async def retry(self, ids: list[int] | None = None) -> dict[str, Any]:
         """Read dead letters once more, those with `ids` or all: {"stored": […], "kept": […]}."""
         listener = self._listener
-        letters = await listener.deliveries.letters(ids)
-        if missing := set(ids or ()).difference(letter["id"] for letter in letters):
+        known = await listener.deliveries.letter_ids()
+        if missing := set(ids or ()).difference(known):
             raise ServiceError(f"there is no dead letter {', '.join(map(str, sorted(missing)))}")
         stored, kept = [], []
-        for letter in letters:
-            number = letter["id"]
+        for number in known if ids is None else sorted(ids):
+            letter = await listener.deliveries.letter(number)
+            if letter is None:
+                continue  # somebody else has put it back
             try:
                 event, databases = await self._read(letter["payload"], letter["source"])
             except BadMessage as error:

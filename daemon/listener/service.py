@@ -14,6 +14,7 @@ from daemon.control_server import ControlServer
 from daemon.database import Database
 from daemon.events import MigrationEvent
 from daemon.filesystem import is_network
+from daemon.jobs.housekeeping import DAY, EVERY_SECONDS, FIRST_SECONDS
 from daemon.listener import NAME, deliveries
 from daemon.listener.courier import Courier
 from daemon.listener.deliveries import Deliveries
@@ -27,6 +28,8 @@ from daemon.settings import UMASKS
 LOG = logging.getLogger("runtable")
 LOOK_SECONDS = 1.0
 """How often listener.sqlite is read, which commands and other programs change."""
+KEPT_DAYS = 14
+"""How long an event is kept that all databases have got and later ones followed."""
 ENDPOINT_MODES: Mapping[str, int] = {"owner": 0o600, "group": 0o640, "all": 0o640}
 """Permissions of control.json: whoever reads it may do everything, so never for all."""
 
@@ -63,6 +66,7 @@ class Listener:
         self._served: dict[Path, _Served] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
+        self._pruning: asyncio.Task[None] | None = None
         self._control: ControlServer | None = None
 
     async def open(self, _create: int | None = None) -> None:
@@ -92,6 +96,7 @@ class Listener:
                 await self.deliveries.forget(gone)  # it was taken out while nobody listened
         self._serve_what_is_listed()
         self._watching = asyncio.create_task(self._watch())
+        self._pruning = _go_on(self._prune, "old events")
 
     async def until(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; what ends one of the parts ends the listener with its exception."""
@@ -108,12 +113,21 @@ class Listener:
 
     async def close(self, *, finish: bool = False) -> None:  # noqa: ARG002 - as the service of one
         """End the databases' daemons, all at once, and then everything else."""
-        await _cancel([] if self._watching is None else [self._watching])
+        await _cancel([task for task in (self._watching, self._pruning) if task is not None])
         leaving = [self._leave(served) for served in self._served.values()]
         await asyncio.gather(*leaving, *self._leaving)
         if self._control is not None:
             await self._control.close()
         await self._database.close()
+
+    async def _prune(self) -> None:
+        """Remove old events now and then, as the daemon of a database does."""
+        pause = FIRST_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            pause = EVERY_SECONDS
+            if removed := await self.deliveries.prune(self.now() - KEPT_DAYS * DAY):
+                LOG.info("removed by age: %d events and dead letters", removed)
 
     # What is asked of it
 

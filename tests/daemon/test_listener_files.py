@@ -167,12 +167,39 @@ async def test_messages_that_cannot_be_read_are_kept(deliveries: Deliveries) -> 
 
 async def test_a_letter_that_two_put_back_at_once_is_one_event(deliveries: Deliveries) -> None:
     await deliveries.dead_letter("zeromq", "run 42", "no proposal", 5.0)
-    [letter] = await deliveries.letters(None)
-    assert await deliveries.store(EVENT, ["/a"], letter["id"])
+    [letter] = await deliveries.letter_ids()
+    assert await deliveries.store(EVENT, ["/a"], letter)
     other = MigrationEvent(1234, 42, "raw", "notify", "another key", 1.0)
-    assert not await deliveries.store(other, ["/a"], letter["id"])
+    assert not await deliveries.store(other, ["/a"], letter)
     assert [item.event for item in await deliveries.waiting("/a")] == [EVENT]
     assert await deliveries.count_dead_letters() == 0
+
+
+async def test_the_number_of_a_letter_is_given_once(deliveries: Deliveries) -> None:
+    await deliveries.dead_letter("zeromq", "run 42", "no proposal", 5.0)
+    [letter] = await deliveries.letter_ids()
+    await deliveries.store(EVENT, ["/a"], letter)
+    await deliveries.dead_letter("zeromq", "run 43", "no proposal", 6.0)
+    assert await deliveries.letter(letter) is None
+    assert letter not in await deliveries.letter_ids()
+
+
+async def test_old_events_go_when_later_ones_followed_and_nobody_waits(
+    deliveries: Deliveries,
+) -> None:
+    for number in range(4):
+        event = MigrationEvent(1234, 42, "raw", "notify", f"k{number}", float(number))
+        await deliveries.store(event, ["/a"])
+    first, _, third, last = await deliveries.waiting("/a")
+    for delivery in (first, third, last):
+        await deliveries.settle(delivery, "/a")
+    for number in range(103):
+        await deliveries.dead_letter("zeromq", "{", "no JSON", float(number))
+    assert await deliveries.prune(2.0) == 1 + 2
+    assert [event["key"] for event in await deliveries.recent(9)] == ["k1", "k2", "k3"]
+    assert await deliveries.prune(1000.0) == 1 + 1
+    assert [event["key"] for event in await deliveries.recent(9)] == ["k1", "k3"]
+    assert await deliveries.count_dead_letters() == 100
 
 
 async def test_what_waits_outlives_the_list_of_databases(tmp_path: Path) -> None:
