@@ -58,7 +58,7 @@ async def _steps(folder: Path, length: int) -> Sequence[tuple[str, float]]:
         async def job() -> None:
             claimed = await queue.claim()
             assert claimed is not None, "the queue is long"
-            await queue.finish(claimed, State.FINISHED, "", offsets={}, cluster=False)
+            await queue.finish(claimed, State.FINISHED, "", offsets={})
             await queue.set_combined(claimed)
 
         return [
