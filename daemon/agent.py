@@ -233,7 +233,7 @@ class Agent:
                 "job-status", job_id=job.id, attempt=attempt, container_name=name, **said
             )
         except Refused as refused:
-            if refused.status not in (400, 404, 409):
+            if refused.status not in (400, 404, 409, 422):
                 raise
             self._say(f"{job.id}: {refused}")
             if job.unsaid:

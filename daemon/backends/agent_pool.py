@@ -240,9 +240,13 @@ class AgentPool:
     # For the manager
 
     def put(self, attempt_dir: Path, ticket: Ticket) -> None:
-        """Have an attempt wait for an agent."""
+        """Have an attempt wait for an agent, unless that was said before."""
         log_file(attempt_dir.parent).parent.mkdir(exist_ok=True)
         with self._lock:
+            known = agent_ticket.read(attempt_dir)
+            if known is not None and known.stage is not Stage.WAITING:
+                return
+            ticket = known or ticket
             agent_ticket.write(attempt_dir, ticket)
             queue = self._folder / FOLDER / "queue"
             queue.mkdir(parents=True, exist_ok=True)
