@@ -16,6 +16,10 @@ from zmq.auth.asyncio import AsyncioAuthenticator
 
 from daemon.control import Endpoint, Handler, ServiceError
 
+LARGEST = 1 << 20
+"""Bytes of a request at most."""
+HEARD = 16 << 20
+"""Bytes of one that is still heard, and refused; the connection of a larger one is cut."""
 BUSY_SECONDS = 1.0
 """How often one who waits for an answer is told that it is being worked on."""
 
@@ -53,7 +57,7 @@ class ControlServer:
         socket.setsockopt(zmq.CURVE_PUBLICKEY, server_public)
         socket.setsockopt(zmq.LINGER, 500)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that a stream ends when its reader is gone
-        socket.setsockopt(zmq.MAXMSGSIZE, 1 << 20)
+        socket.setsockopt(zmq.MAXMSGSIZE, HEARD)
         port = socket.bind_to_random_port("tcp://127.0.0.1")
         self._socket = socket
         self._endpoint = Endpoint(
@@ -100,6 +104,12 @@ class ControlServer:
                 await self._socket.send_multipart([*route, json.dumps(reply).encode()])
 
         number, operation, arguments = _parse(body)
+        if len(body) > LARGEST:
+            error = f"a message of {len(body)} bytes; at most {LARGEST} are taken"
+            self._log.warning("refused: %s", error)
+            with contextlib.suppress(zmq.ZMQError):  # the one who asked has gone
+                await send(id=number, ok=False, error=error, code="too_large")
+            return
         busy = asyncio.create_task(_say_busy(send, number))
         try:
             result = await self._handle(

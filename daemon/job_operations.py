@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,12 +60,13 @@ class JobOperations:
             settled = found["state"] in TERMINAL
         request = await asyncio.to_thread(read_request, folder) or {}
         log = process_log(service.folder, found["proposal"], found["run"])
+        results = await asyncio.to_thread(variables, folder)
         return {
             **{**found, "running": running.get(found["id"]), "settled": settled},
             "folder": str(folder) if await asyncio.to_thread(folder.is_dir) else None,
-            "log": request.get("log", str(log)),
+            "log": await asyncio.to_thread(_log_inside, service.folder, request, log),
             "request": request,
-            "results": await asyncio.to_thread(variables, folder),
+            "results": [_over(each) for each in results] if settled else results,
         }
 
     async def requeue(
@@ -189,6 +190,25 @@ class JobOperations:
 
     def _attempt(self, job: Job) -> Path:
         return attempt_folder(self._service.folder / "jobs" / job.id, job.attempt)
+
+
+def _log_inside(folder: Path, request: Mapping[str, Any], usual: Path) -> str:
+    """In a thread: the log that a request names, if it is in the database folder at all.
+
+    Whoever submits a job writes its request, and could have others show them any file.
+    """
+    named = request.get("log")
+    if isinstance(named, str) and "\0" not in named:
+        log = (folder / named).resolve()
+        if log.is_relative_to(folder.resolve() / "process_logs"):
+            return str(log)
+    return str(usual)
+
+
+def _over(variable: dict[str, Any]) -> dict[str, Any]:
+    """How a variable ended of which the journals of an ended job say that it has not."""
+    never = {"waiting": "not begun", "running": "not finished"}
+    return {**variable, "status": never.get(variable["status"], variable["status"])}
 
 
 def code_of(error: Exception) -> str:

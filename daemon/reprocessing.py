@@ -78,8 +78,8 @@ class Reprocessing:
         if self._proposal == self._service.settings.proposal:
             return f"proposal {self._proposal} has no folder; set it with `db-config proposal_path`"
         return (
-            f"the folder of proposal {self._proposal} was found neither beside that of this "
-            f"database's nor below {data_root()}; set EXTRA_DATA_DATA_ROOT for whoever serves it"
+            f"proposal {self._proposal} has no folder, neither beside that of this database's own "
+            f"proposal nor below {data_root()}; set EXTRA_DATA_DATA_ROOT for whoever serves it"
         )
 
     async def plan(self, wish: Wish, found: Found) -> tuple[list[RunPlan], dict[str, Any]]:

@@ -30,8 +30,11 @@ def look_into(error: Exception) -> None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What was raised first: messages for people are made of other exceptions."""
-    while error.__cause__ is not None:
+    """What was raised first: messages for people are made of other exceptions.
+
+    A cause that was never raised, only named, has no frame to look into.
+    """
+    while error.__cause__ is not None and error.__cause__.__traceback__ is not None:
         error = error.__cause__
     return error
 

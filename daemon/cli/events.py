@@ -1,6 +1,7 @@
 """`runtable events`: what was announced, and what could not be understood."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,6 +44,10 @@ def _directory_and_ids(names: Sequence[str], retry: bool) -> tuple[str | None, l
     if len(others) > 1:
         meaning = "one folder and IDs of dead letters are numbers" if retry else "one folder"
         raise click.UsageError(f"{' '.join(others)} is too much: {meaning}")
+    if retry and ids and others and not Path(others[0]).is_dir():
+        raise click.UsageError(
+            f"{others[0]!r} is neither the number of a dead letter nor a folder that is there"
+        )
     return (others[0] if others else None), ids
 
 

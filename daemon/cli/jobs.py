@@ -24,6 +24,8 @@ class JobsGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `list` in front of what is meant for it."""
+        if args[:1] == ["--in"] and len(args) > 2 and args[2] in COMMANDS:
+            args = [args[2], *args[:2], *args[3:]]  # as all of them but `list` take it
         first = args[0] if args else None
         if first is None or not (first in ctx.help_option_names or self._is_command(first)):
             args = ["list", *args]

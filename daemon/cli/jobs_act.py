@@ -75,6 +75,7 @@ def fail(jobs: tuple[str, ...], directory: str | None, reason: str | None, *, fo
 
 def _act(directory: str | None, act: str, jobs: tuple[str, ...], why: str, **more: bool) -> None:
     folder = database_folder(directory)
+    why = why.encode("utf-8", "backslashreplace").decode()  # a terminal may give any bytes
     with connect(folder) as service:
         answer = service.call(act, jobs=list(jobs), by=person(), reason=why, **more)
         served = service.daemon is not None

@@ -61,6 +61,16 @@ def test_the_prompt_is_ipythons_where_that_is(monkeypatch: pytest.MonkeyPatch) -
     assert [names["error"] for names in asked] == [3]
 
 
+def test_a_cause_that_was_never_raised_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(debug_repl, "_prompt", asked.append)
+    try:
+        raise OSError("no such folder") from ValueError("only named")
+    except OSError as error:
+        debug_repl.look_into(error)
+    assert len(asked) == 1
+
+
 def test_the_first_name_works_with_a_warning(folder: Path) -> None:
     done = runtable("proposal", where=folder, code="from daemon.cli import renamed as m")
     assert (done.returncode, done.stdout) == (0, "Current proposal number: 1234\n")

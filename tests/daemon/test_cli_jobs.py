@@ -125,3 +125,15 @@ def test_cleanup_counts_what_is_much(cli: Run, cli_service: FakeService) -> None
     assert cli_service.asked == [("cleanup", {"by": ME, "dry_run": True})]
     cli_service.answers["cleanup"] = {"found": []}
     assert cli("jobs", "cleanup").output == "There is nothing to remove.\n"
+
+
+def test_the_folder_may_come_before_the_command(
+    cli: Run, cli_service: FakeService, tmp_path: Path
+) -> None:
+    cli_service.answers["stop"] = {"jobs": [], "refused": []}
+    (tmp_path / "runs.sqlite").touch()
+    result = cli("jobs", "--in", tmp_path, "stop", JOB, "--reason", "bad\udcff")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert cli_service.asked == [("stop", {"jobs": [JOB], "by": ME, "reason": "bad\\udcff"})]
+    unknown = cli("events", "--retry", "nosuch", "9999")
+    assert (unknown.exit_code, "'nosuch' is neither" in unknown.stderr) == (2, True)

@@ -163,3 +163,13 @@ async def test_a_closed_servers_file_of_another_is_left(tmp_path: Path) -> None:
     await first.close()
     assert await ask(tmp_path, lambda client: client.call("double", number=3)) == 6
     await second.close()
+
+
+async def test_a_message_that_is_too_large_is_told_so(
+    server: ControlServer, tmp_path: Path
+) -> None:
+    def call(client: ControlClient) -> Any:
+        return client.call("double", number="x" * (3 << 20))
+
+    with pytest.raises(ServiceError, match="at most 1048576 are taken"):
+        await ask(tmp_path, call)

@@ -1,6 +1,7 @@
 """What operators decide about jobs that are under way, whatever happens at the same time."""
 
 import asyncio
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,7 @@ def at(bench, scheduler):
             records=Records(bench.db),
             folder=bench.folder,
             working_scheduler=scheduler,
+            running=list,
         )
     )
 
@@ -182,3 +184,19 @@ async def test_a_job_that_is_stopped_while_its_context_turns_out_broken(bench, o
     stopped = await bench.settled(job)
     assert stopped.state is State.STOPPED
     assert "no such module" in stopped.reason
+
+
+async def test_a_stopped_job_is_shown_without_hopes_and_with_no_foreign_file(bench, operations):
+    await bench.start()
+    job, attempt = await running(bench)
+    attempt.say("started", variable="b")
+    await operations.stop([job], BY, "wrong detector")
+    attempt.end("stopped", "wrong detector")
+    await bench.settled(job)
+    request = bench.folder / "jobs" / job / "job.json"
+    inside = bench.folder / "process_logs/r1-p1234.out"
+    for named, shown in (("/etc/passwd", inside), ("../x", inside), (str(inside), inside)):
+        request.write_text(json.dumps({"log": named}))
+        assert (await operations.job(job))["log"] == str(shown)
+    statuses = [each["status"] for each in (await operations.job(job))["results"]]
+    assert statuses == ["finished", "not finished"]

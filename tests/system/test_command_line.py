@@ -112,7 +112,7 @@ def test_runs_of_another_proposal_join_the_table(beamtime: Beamtime) -> None:
     assert whole.stdout == "Processed 3 of 3 runs\n"
     missing = beamtime.run("reprocess", 7, "--proposal", 900043, check=False)
     assert missing.returncode == 1
-    assert "the folder of proposal 900043 was found neither beside" in missing.stderr
+    assert "proposal 900043 has no folder, neither beside" in missing.stderr
 
 
 def test_watching_shows_one_run_after_the_other(beamtime: Beamtime) -> None:
