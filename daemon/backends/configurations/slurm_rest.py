@@ -13,6 +13,9 @@ from daemon.backends.configurations.managers import ManagerClass, manager_at
 from daemon.backends.configurations.secrets import Secret
 from daemon.backends.configurations.slurm import SlurmCommon
 
+OPTIONS = ("--constraint", "--exclude", "--exclusive", "--gpus", "--gres", "--licenses", "--nice")
+"""Options of sbatch that can be said over HTTP."""
+
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]")
 _PATH = re.compile(r"(/[\w.~-]+)*")
 _VERSION = re.compile(r"/(v\d+\.\d+\.\d+)$")
@@ -85,6 +88,15 @@ class SlurmRestConfig(SlurmCommon):
             raise ValueError(f"path and api_version name two versions: leave one out ({self.path})")
         if self.portal_token is not None and self.portal_url is None:
             raise ValueError("portal_token needs portal_url")
+        for option in self.additional_options:
+            name, given, value = option.partition("=")
+            if name not in OPTIONS or bool(given and value) == (name == "--exclusive"):
+                raise ValueError(
+                    f"additional_options: {option} cannot be said over HTTP: there are "
+                    f"{', '.join(f'{n}=…' if n != '--exclusive' else n for n in OPTIONS)}"
+                )
+            if name == "--nice" and not value.lstrip("-").isdecimal():
+                raise ValueError(f"additional_options: {option} needs a number")
         return self
 
     @property

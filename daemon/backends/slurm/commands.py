@@ -3,36 +3,20 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from daemon.backends.slurm.said import is_gone, refusal
 from daemon.backends.slurm.scheduler import (
     COMMENT,
-    Later,
     NoAnswer,
     Partition,
-    Refused,
     Reservation,
     SlurmJob,
     Submission,
-    TooLong,
 )
 from daemon.backends.slurm.transport import Output, Transport
 
 _LIST = "--format=%F|%K|%A|%T|%k|%r"
 _RECORD = "JobID,JobName,State,ExitCode,WorkDir,Comment"
 _AT_ONCE = 500
-# What the programs say when the controller, not the request, is the trouble.
-_AWAY = re.compile(
-    "unable to contact slurm|timed out|connection refused|connection failure|standby|zero bytes|"
-    "transport endpoint|unexpected message|temporarily unable|connection reset|not responding|"
-    "no route to host|could not (establish|resolve)|munge|name or service not known",
-    re.IGNORECASE,
-)
-_LATER = re.compile(
-    "submit.*limit|jobs? limit|limit.*(reached|exceeded)|accounting/qos policy|"
-    "resource temporarily|too many|exhausted",
-    re.IGNORECASE,
-)
-_TOO_LONG = re.compile("invalid job array specification", re.IGNORECASE)
-_GONE = re.compile("invalid job id|already completed|already completing", re.IGNORECASE)
 _FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
 
 
@@ -53,13 +37,9 @@ class Commands:
         if done.code == 0 and (number := done.out.strip().partition(";")[0]).isdecimal():
             return number
         said = _words(done)
-        if _AWAY.search(said):
-            raise NoAnswer(said)
-        if _TOO_LONG.search(said):
-            raise TooLong(said)
         if done.code == 0:
             raise NoAnswer(f"sbatch has given no number: {said}")
-        raise Later(said) if _LATER.search(said) else Refused(said)
+        raise refusal(said)
 
     async def jobs(self) -> list[SlurmJob]:
         """All jobs of ours that the controller remembers; see `Scheduler`."""
@@ -90,7 +70,7 @@ class Commands:
         done = await self._transport.run(
             ["scontrol", "--oneliner", "show", "job", f"{array}_{index}"]
         )
-        if done.code != 0 and not _GONE.search(done.err):
+        if done.code != 0 and not is_gone(done.err):
             raise NoAnswer(_words(done))
         # A folder's name may have more lines than one.
         for record in re.split(r"^(?=JobId=)", done.out, flags=re.MULTILINE):
@@ -129,7 +109,7 @@ class Commands:
         ids = [f"{array}_{index}" for array, index in jobs]
         for start in range(0, len(ids), _AT_ONCE):
             done = await self._transport.run(["scancel", "--quiet", *ids[start : start + _AT_ONCE]])
-            if done.code != 0 and not _GONE.search(done.err):
+            if done.code != 0 and not is_gone(done.err):
                 raise NoAnswer(_words(done))
 
     async def partitions(self) -> list[Partition]:

@@ -63,6 +63,8 @@ def best(partitions: Collection[Partition], groups: Collection[str]) -> str | No
     ]
     named = [p for p in usable if p.name in groups and p.groups is not None]
     usual = [p for p in usable if p.name == _USUAL]
+    if not named and not usual and any(p.default is None for p in partitions):
+        return None  # Slurm knows its own
     default = [p for p in usable if p.default]
     restricted = [p for p in usable if p.groups is not None and not p.hidden]
     open_ = [p for p in usable if not p.hidden]

@@ -88,11 +88,11 @@ class SlurmJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """A partition. `groups` may use it (None: everybody), `minutes` is its longest job's time."""
+    """A partition. `groups` may use it (None: everybody); `default` is None where nobody tells."""
 
     name: str
     up: bool
-    default: bool
+    default: bool | None
     groups: Collection[str] | None
     hidden: bool = False
 

@@ -2,6 +2,7 @@
 
 from daemon.backends.configurations.errors import NoManager
 from daemon.backends.configurations.slurm import SlurmCommon, SlurmConfig
+from daemon.backends.configurations.slurm_rest import SlurmRestConfig
 from daemon.backends.configurations.slurm_ssh import SlurmSshConfig
 from daemon.backends.slurm.commands import Commands
 from daemon.backends.slurm.scheduler import Scheduler
@@ -21,7 +22,13 @@ def scheduler_of(config: SlurmCommon) -> Scheduler:
         except ModuleNotFoundError as error:
             raise _not_installed(error, "ssh") from error
         return Commands(Ssh(config))
-    raise NoManager(f"there is no way yet to Slurm by {config.type}")
+    if isinstance(config, SlurmRestConfig):
+        try:
+            from daemon.backends.slurm.rest import Rest
+        except ModuleNotFoundError as error:
+            raise _not_installed(error, "rest") from error
+        return Rest(config)
+    raise NoManager(f"there is no way to Slurm by {config.type}")
 
 
 def _not_installed(error: ModuleNotFoundError, extra: str) -> NoManager:
