@@ -50,7 +50,7 @@ class CommandOperations:
         if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
             raise ServiceError(f"a job can take up to {MAX_TIMEOUT} s, not {timeout:g}")
         asked = {
-            "command": command or _command_of(backend, config),
+            "command": command or command_of(backend, config),
             "shell": getattr(config, "shell", True),
             "capture_output": getattr(config, "capture_output", True),
             "timeout": timeout,
@@ -68,12 +68,12 @@ class CommandOperations:
         return {"jobs": [{"id": job.id}]}
 
 
-def _command_of(backend: str, config: BackendConfig) -> str:
-    """The command that a configuration has. Raises ServiceError when it has none."""
+def command_of(backend: str, config: BackendConfig) -> str:
+    """The command that a configuration of this name has. Raises ServiceError when it has none."""
     command = getattr(config, "command", None)
     if command:
         return str(command)
-    if "executable" in config.model_fields_set:
+    if {"executable", "mpiexec"} & config.model_fields_set:
         executable = shlex.quote(config.executable)  # type: ignore[attr-defined]  # containers'
         mpiexec: str = getattr(config, "mpiexec", "")
         if not mpiexec:
