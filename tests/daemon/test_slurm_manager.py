@@ -168,6 +168,7 @@ def running_out_of_time(slurm_cluster, tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("way", ["here", "later_rest"], indirect=True)
 async def test_how_slurm_ends_a_job_is_said_in_words(slurm_cluster, tmp_path, way):
     names = ["cancelled", "killed", "requeued", "failed"]
     attempts = dict(zip(names, make_jobs(tmp_path, 4, SLOW), strict=True))
@@ -262,6 +263,7 @@ async def test_what_has_lost_its_place_can_be_tried_again(slurm_cluster, tmp_pat
     assert values(high)["number"] == 3
 
 
+@pytest.mark.parametrize("way", ["here", "slurmrestd", "later_rest"], indirect=True)
 async def test_what_slurm_does_not_take_is_refused_in_words(slurm_cluster, tmp_path, way):
     asked = {
         "reservation": (
@@ -304,6 +306,7 @@ async def test_a_reservation_wins_over_the_partition(slurm_cluster, tmp_path):
     assert values(attempt)["number"] == 3
 
 
+@pytest.mark.parametrize("way", ["here", "ssh_server", "slurmrestd"], indirect=True)
 async def test_awkward_names_and_much_output(slurm_cluster, tmp_path, way):
     folder = tmp_path / "a b'c\"d$(touch x)\n%j\\;é"
     loud = HEAD + "@Variable\ndef loud(run):\n    print('x' * 300_000)\n    return 'ü\\n'\n"

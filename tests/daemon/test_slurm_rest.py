@@ -274,6 +274,10 @@ async def test_answers_that_are_none(canned, tmp_path):
             ),
             "Unable to con",
         ),
+        (
+            (500, {"errors": [{"error": "Unspecified error"}]}),
+            "controller is away, or ",
+        ),
         ((200, {"errors": [{"description": "half a list"}], "jobs": []}), "half a list"),
         ((401, "Authentication failure"), "does not accept the token of me: renew what file:"),
     ):

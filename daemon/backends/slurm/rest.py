@@ -63,7 +63,7 @@ class Rest:
             raise Later(self._not_accepted())
         said = _errors(answer)
         if status >= 500 and said == _NOTHING_SAID:
-            raise NoAnswer(said)
+            raise NoAnswer(self._trouble(status, said))
         if status >= 400 or said:
             raise refusal(said or f"HTTP {status}")
         found = answer.get("job_id") or (answer.get("result") or {}).get("job_id")
@@ -197,7 +197,14 @@ class Rest:
         return answer.status_code, found
 
     def _trouble(self, status: int, said: str) -> str:
-        return self._not_accepted() if status in (401, 403) else said or f"HTTP {status}"
+        if status in (401, 403):
+            return self._not_accepted()
+        if said == _NOTHING_SAID:
+            return (
+                f"{self._config.url} gives no reason ({said}): Slurm's controller is away, or does "
+                f"not accept the token of {self._config.login} that {self._token.place} gives"
+            )
+        return said or f"HTTP {status}"
 
     def _not_accepted(self) -> str:
         return (
