@@ -93,8 +93,8 @@ class SshServer:
         """Kill all connections; the server goes on."""
         assert self._process is not None
         for child in psutil.Process(self._process.pid).children(recursive=True):
-            if child.name().startswith("sshd"):
-                with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.name().startswith("sshd"):
                     child.kill()
 
     def stop(self) -> None:
