@@ -22,6 +22,7 @@ from daemon.jobs.states import TERMINAL
 from daemon.plan import RunPlan
 from daemon.reprocessing import Found, Reprocessing, Wish, find_all
 from daemon.setting_operations import SettingOperations
+from daemon.trial_operations import TrialOperations
 from daemon.updates import Follower
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Operations:
             **EventOperations(service).handlers,
             **AgentOperations(service).handlers,
             **CommandOperations(service).handlers,
+            **TrialOperations(service).handlers,
             "reprocess": self.reprocess,
             "plan": self.plan,
             "arrive": by_hand.arrive,

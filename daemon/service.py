@@ -140,9 +140,9 @@ class Service:
             log=LOG,
         )
 
-    async def start_work(self) -> None:
-        """Begin to run jobs, and to answer other programs over the control socket."""
-        context = ManagerContext(
+    def manager_context(self) -> ManagerContext:
+        """What managers are given of this service."""
+        return ManagerContext(
             folder=self.folder,
             library=self.library,
             interpreter=self.processing.interpreter,
@@ -151,7 +151,10 @@ class Service:
             on_end=lambda job, _attempt: self.scheduler.wake(job),
             log=LOG.warning,
         )
-        self._manager = Managers(context, self.backends)
+
+    async def start_work(self) -> None:
+        """Begin to run jobs, and to answer other programs over the control socket."""
+        self._manager = Managers(self.manager_context(), self.backends)
         outside = Outside(
             manager=self._manager,
             folder=self.folder,

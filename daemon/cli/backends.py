@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from daemon.cli.backends_test import test
 from daemon.cli.folder import existing_folder, in_option, program, quote
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
@@ -32,6 +33,9 @@ def command() -> None:
     A configuration is a YAML or JSON file, or one line: TYPE:KEY=VALUE|KEY=VALUE. Those that a
     database has names for are files in its folder backends/.
     """
+
+
+command.add_command(test)
 
 
 @command.command("list")

@@ -7,6 +7,8 @@ from daemon.backends.slurm.scheduler import Scheduler, SlurmError
 from daemon.backends.slurm.sent import Key
 from daemon.backends.slurm.snapshot import is_active
 
+CLOSE_SECONDS = 2.0
+
 
 class Unwanted:
     """The jobs that are to be cancelled. That one goes on meanwhile harms nobody."""
@@ -27,8 +29,9 @@ class Unwanted:
             self._task = asyncio.create_task(self._cancel())
 
     async def close(self) -> None:
-        """Stop trying."""
+        """Stop trying, after a moment for what was just begun."""
         if self._task is not None:
+            await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
