@@ -1,26 +1,46 @@
 """What goes last in a new attempt: variables that ran when an earlier one was lost.
 
 They may have had no part in it; but if they had, everything else is computed before it is lost
-again.
+again. Those that ran when two were lost are not tried once more.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ctxlib.graph import Node
-from ctxlib.journal import JournalReader
+from ctxlib.journal import Entry, JournalReader
 
 
-def running_when_lost(attempt_dir: Path) -> set[str]:
-    """Names of the variables that were running when earlier attempts of this job ended."""
-    number = int(attempt_dir.name)
-    earlier = [attempt_dir.with_name(str(n)) for n in range(1, number)]
-    return {name for attempt in earlier if (name := _running(attempt)) is not None}
+def running_when_lost(attempt_dir: Path) -> dict[str, list[int]]:
+    """Variables that were running when earlier attempts of this job ended: in which of them."""
+    found: dict[str, list[int]] = {}
+    for number in range(1, int(attempt_dir.name)):
+        name = running_at_the_end(JournalReader(attempt_dir.with_name(str(number))).read())
+        if name is not None:
+            found.setdefault(name, []).append(number)
+    return found
 
 
-def _running(attempt_dir: Path) -> str | None:
+def lost_errors(lost: Mapping[str, Sequence[int]]) -> dict[str, dict[str, str]]:
+    """The errors, as in journals, of variables that `running_when_lost` gives more than once."""
+    return {
+        name: killed(
+            f"its job was lost while it ran, in attempts {' and '.join(map(str, numbers))}"
+        )
+        for name, numbers in lost.items()
+        if len(numbers) > 1
+    }
+
+
+def killed(message: str) -> dict[str, str]:
+    """The error, as in journals, of a variable whose process is gone."""
+    return {"type": "Killed", "message": message, "traceback": ""}
+
+
+def running_at_the_end(entries: Iterable[Entry]) -> str | None:
+    """The variable that is running when these lines of an attempt end."""
     running: str | None = None
-    for entry in JournalReader(attempt_dir).read():
+    for entry in entries:
         if entry.kind == "started":
             running = entry.fields["variable"]
         elif entry.kind in ("finished", "failed", "died"):

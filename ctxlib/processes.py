@@ -22,13 +22,17 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass(frozen=True)
 class Process:
-    """A line of /proc/<pid>/stat; `start` is in clock ticks since boot."""
+    """A line of /proc/<pid>/stat; `start` is in clock ticks since boot.
+
+    `stopped` tells that SIGSTOP or the like holds it, and not a debugger.
+    """
 
     pid: int
     parent: int
     session: int
     start: int
     zombie: bool
+    stopped: bool
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -89,7 +93,8 @@ def read(pid: int) -> Process | None:
         os.close(fd)
     # The name in parentheses can hold anything, parentheses too.
     fields = stat[stat.rfind(b")") + 2 :].split()
-    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in b"ZX")
+    parent, session, start, state = int(fields[1]), int(fields[3]), int(fields[19]), fields[0]
+    return Process(pid, parent, session, start, state in b"ZX", state == b"T")
 
 
 def is_alive(pid: int, start: int) -> bool:

@@ -25,7 +25,7 @@ from typing import Any
 from ctxlib import cgroup, claim, limits, output, processes, sources
 from ctxlib.command import execute
 from ctxlib.context import load
-from ctxlib.deferred import deferred, running_when_lost
+from ctxlib.deferred import deferred, lost_errors, running_when_lost
 from ctxlib.errors import ContextError, Problem
 from ctxlib.evaluate import evaluate
 from ctxlib.graph import Node
@@ -211,7 +211,8 @@ class _Run:
             # Only a first job takes what is for its own backend into its part.
             "home": self.request.get("backend", "") if part == FIRST else "",
         }
-        nodes = deferred(graph.select(**chosen, part=part), running_when_lost(self.attempt_dir))
+        lost = running_when_lost(self.attempt_dir)
+        nodes = deferred(graph.select(**chosen, part=part), lost)
         later = graph.later(**chosen) if part == FIRST else []
         self.telling.write(
             "plan",
@@ -224,6 +225,10 @@ class _Run:
             ],
             problems=[problem.to_json() for problem in graph.problems],
         )
+        errors = lost_errors(lost)
+        for name in (node.name for node in nodes if node.name in errors):
+            output.say(f"{name}: {errors[name]['message']}")
+            self.telling.write("failed", variable=name, error=errors[name], duration=0.0)
         return nodes
 
     def _inputs(self) -> list[Path]:

@@ -20,6 +20,9 @@ ANSWER_SECONDS = 60.0
 IMAGE_SECONDS = 3600.0
 """Within this time an image has to be pulled or built."""
 
+# What watches podman's containers leaves a file `oom` in the folder that podman was started in.
+_NOWHERE = "/proc"
+
 _STARTING = frozenset({"created", "configured", "initialized"})
 _RUNNING = frozenset({"running", "paused", "restarting", "stopping", "removing"})
 
@@ -166,6 +169,7 @@ class Engine:
                 stderr=outputs[1],
                 env={**os.environ, **environment},
                 pass_fds=(file,),
+                cwd=_NOWHERE,
                 start_new_session=True,
             )
         except OSError as error:

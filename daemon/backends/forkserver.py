@@ -19,6 +19,10 @@ from ctxlib.alone import ENVIRONMENT
 from daemon.backends import ContextBroken
 from daemon.sandbox import LEAVE_PROCESSES, Interpreter
 
+STOPPED_SECONDS = 3.0
+"""A server that is stopped for so long while it is offered a job is given up."""
+_STOPPED_LOOKS = 3
+
 LONGEST_LINE = 2**26
 """Bytes of one message: a context file's error can be as long as a printed array."""
 
@@ -46,8 +50,8 @@ class ServerKey:
 class Answer:
     """What comes of an attempt that was offered.
 
-    `kind` is `accepted`, `stale`, `claimed`, `rejected`, or `gone` when the process has ended;
-    `errno` is that of the OSError that it was rejected for.
+    `kind` is `accepted`, `stale`, `claimed`, `rejected`, `gone` when the process has ended, or
+    `stopped` when a signal holds it; `errno` is that of the OSError that it was rejected for.
     """
 
     kind: str
@@ -141,7 +145,8 @@ class ForkServer:
     async def _greet(self, line: bytes) -> None:
         message = json.loads(line) if line.endswith(b"\n") else {}
         if "ready" in message:
-            await self._refuse_if_unseen(message["ready"]["pid"])
+            self.pid: int = message["ready"]["pid"]
+            await self._refuse_if_unseen(self.pid)
             self.note = message["ready"]["note"]
             self.usable = True
             self.listening = self._loop.create_task(self._listen())
@@ -166,7 +171,10 @@ class ForkServer:
         raise _broken("the daemon cannot watch the processes of the sandbox", LEAVE_PROCESSES)
 
     async def start(self, handle: str) -> Answer:
-        """Offer an attempt; return what the server, or its end, answers."""
+        """Offer an attempt; return what the server, or its end, answers.
+
+        Only one that is stopped is sure to hang: another may be importing what the job needs.
+        """
         if not self.usable:
             return Answer("gone")
         self.last_used = time.monotonic()
@@ -175,7 +183,14 @@ class ForkServer:
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answers[handle] = answer
         self.send({"start": handle})
-        return await answer
+        stopped = 0
+        while stopped < _STOPPED_LOOKS:
+            await asyncio.wait([answer], timeout=STOPPED_SECONDS / _STOPPED_LOOKS)
+            if answer.done():
+                return answer.result()
+            process = processes.read(self.pid)
+            stopped = stopped + 1 if process is not None and process.stopped else 0
+        return Answer("stopped")
 
     def send(self, message: Mapping[str, object]) -> None:
         """Send a message; one that nobody would hear is dropped."""
@@ -191,6 +206,14 @@ class ForkServer:
             # Refused once the process is gone, which is as good.
             with contextlib.suppress(OSError):
                 self._writer.write_eof()
+
+    def give_up(self) -> None:
+        """End the process, which is stopped, unless it has jobs.
+
+        Their runners may well be at work; who follows them ends the process if that lasts.
+        """
+        if not self._attempts:
+            self.kill()
 
     def kill(self) -> None:
         """End the process, which has not answered: its jobs are lost."""

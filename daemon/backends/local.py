@@ -104,6 +104,12 @@ class LocalManager:
                 return handle
             if answer.kind == "rejected":
                 raise answer.error(f"{attempt_dir} cannot be run")
+            if answer.kind == "stopped":
+                server.give_up()
+                self._context.log(
+                    f"{key.context}: its fork server, process {server.pid}, is stopped (SIGCONT "
+                    "would let it go on); another one takes new jobs"
+                )
             self._let_go(server)
         message = f"{key.context} was changed {_MOST_RELOADS} times while it was loaded"
         raise ContextBroken([{"message": message, "line": None, "variable": None, "mend": ""}])

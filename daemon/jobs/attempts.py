@@ -12,6 +12,7 @@ from daemon.jobs.finisher import Finisher
 from daemon.jobs.folder import attempt_folder
 from daemon.jobs.follower import Follower, Outcome
 from daemon.jobs.job import SUBMISSION, Job
+from daemon.jobs.last_words import tell_variable
 from daemon.jobs.outside import Outside
 from daemon.jobs.parts import part_id
 from daemon.jobs.queue import Queue
@@ -122,6 +123,7 @@ class Attempts:
         if state is State.FAILED:
             log.error("%s failed: %s", job.name, left.reason)
             await self._outside.tell_row(left, left.reason)
+            await tell_variable(left, self._outside)
             self._finisher.add(left)
         else:
             self._outside.publish(left.update())
@@ -153,7 +155,8 @@ class Attempts:
     async def end_orphan(self, job: Job) -> None:
         """End an attempt that is at work although an operator has given its job up.
 
-        The daemon that should have ended it was killed in between.
+        The daemon that should have ended it was killed in between, or before it could tell what
+        ran when the last attempt was lost.
         """
         attempt = attempt_folder(self._outside.job_folder(job.id), job.attempt)
         if job.state is State.FAILED and attempt.is_dir():
@@ -162,6 +165,7 @@ class Attempts:
                 await self._end(handle or str(attempt), job.reason)
             except Exception:
                 self._outside.log.exception("%s: what is left of it cannot be ended", job.name)
+            await tell_variable(job, self._outside)
 
     async def _end(self, handle: str, why: str) -> None:
         """Have an attempt ended; it has when this returns, so that another one may follow."""

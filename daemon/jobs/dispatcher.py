@@ -80,11 +80,10 @@ class Dispatcher:
         try:
             await self._start_all()
         finally:
-            starting = self._starting.values()
+            starting, self._starting = list(self._starting.values()), {}
             for task in starting:
                 task.cancel()
-            if starting:
-                await asyncio.wait(starting)
+            await asyncio.gather(*starting, return_exceptions=True)
 
     async def _start_all(self) -> None:
         while True:

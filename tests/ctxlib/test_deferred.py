@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from ctxlib.deferred import deferred, running_when_lost
+from ctxlib.deferred import deferred, lost_errors, running_when_lost
 from ctxlib.journal import JournalWriter
 
 
@@ -22,6 +22,7 @@ def test_each_earlier_attempt_tells_what_it_was_at(tmp_path):
         [("started", "a"), ("finished", "a"), ("started", "b")],
         [("started", "c"), ("failed", "c")],
         [("started", "d")],
+        [("started", "b"), ("progress", "b")],
     ]
     for number, said in enumerate(lines, 1):
         (tmp_path / str(number)).mkdir()
@@ -29,6 +30,10 @@ def test_each_earlier_attempt_tells_what_it_was_at(tmp_path):
         for kind, variable in said:
             journal.write(kind, variable=variable)
         journal.close()
-    assert running_when_lost(tmp_path / "1") == set()
-    assert running_when_lost(tmp_path / "3") == {"b"}
-    assert running_when_lost(tmp_path / "4") == {"b", "d"}
+    assert running_when_lost(tmp_path / "1") == {}
+    assert running_when_lost(tmp_path / "3") == {"b": [1]}
+    assert lost_errors(running_when_lost(tmp_path / "4")) == {}
+    lost = running_when_lost(tmp_path / "5")
+    assert lost == {"b": [1, 4], "d": [3]}
+    message = "its job was lost while it ran, in attempts 1 and 4"
+    assert lost_errors(lost) == {"b": {"type": "Killed", "message": message, "traceback": ""}}

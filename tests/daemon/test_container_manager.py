@@ -162,7 +162,9 @@ async def test_the_configuration_of_the_documentation(tmp_path, podman, monkeypa
     assert values(attempt) == {"name": "jungfrau"}
 
 
-async def test_a_job_over_its_memory_costs_the_variable_that_took_it(tmp_path, engine):
+async def test_a_job_over_its_memory_costs_the_variable_that_took_it(tmp_path, engine, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     context = (
         HEAD
         + """
@@ -188,6 +190,7 @@ def after(run, x: "var#first"):
     assert values(attempt) == {"first": 1, "after": 2}
     assert errors(attempt) == {"greedy": "memory: killed: used more than 200 MB"}
     assert engine.containers() == []
+    assert list(Path.cwd().iterdir()) == []  # podman is not to leave anything where we happen to be
 
 
 async def test_a_container_that_dies_whole_says_why(tmp_path, engine):

@@ -16,7 +16,7 @@ from beamtime import processes_of
 from job_helpers import ended, entries, make_job, times_started, values
 
 from ctxlib import claim, processes
-from daemon.backends import ContextBroken, Status
+from daemon.backends import ContextBroken, Status, forkserver
 from daemon.backends.configurations.local import LocalConfig
 from daemon.backends.context import ManagerContext
 from daemon.backends.here import fence, look_at, revoke
@@ -508,6 +508,34 @@ async def test_a_server_that_does_not_take_a_job_is_replaced(managed, tmp_path):
     await local.do(make_job(tmp_path, "j3"))
     assert server_of(tmp_path / "jobs" / "j3" / "1") != server
     await eventually(lambda: not processes.session_members(server))
+
+
+async def test_a_stopped_server_is_replaced_before_its_time(managed, tmp_path, monkeypatch):
+    monkeypatch.setattr(forkserver, "STOPPED_SECONDS", 0.3)
+    local = managed()
+    await local.do(make_job(tmp_path, "j1", context=PLAIN))
+    idle = server_of(tmp_path / "jobs" / "j1" / "1")
+    os.kill(idle, signal.SIGSTOP)
+    async with asyncio.timeout(20):
+        await local.do(make_job(tmp_path, "j2"))
+    await eventually(lambda: processes.read(idle) is None)
+    waiting = make_job(tmp_path, "j3", context=WAITING)
+    await local.manager.submit(waiting)
+    await eventually(lambda: times_started(waiting)["waits"])
+    # The runners of one that has jobs are not stopped, and go on.
+    busy = server_of(waiting)
+    os.kill(busy, signal.SIGSTOP)
+    other = make_job(tmp_path, "j4")
+    async with asyncio.timeout(20):
+        await local.manager.submit(other)
+    await eventually(lambda: times_started(other)["waits"])
+    os.kill(busy, signal.SIGCONT)
+    (tmp_path / "go").touch()
+    await eventually(lambda: ended(waiting) and ended(other))
+    assert values(waiting) == values(other) == {"first": 1, "waits": 2}
+    assert times_started(other) == {"first": 1, "waits": 1}
+    assert any(f"process {busy}, is stopped" in line for line in local.logged)
+    await eventually(lambda: servers(tmp_path) == [server_of(other)])
 
 
 def edit_claim(attempt, **fields):

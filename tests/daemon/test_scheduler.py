@@ -99,6 +99,41 @@ async def test_each_backend_has_its_own_room(bench):
     assert bench.scheduler.waiting is None
 
 
+async def test_a_backend_that_takes_long_to_start_a_job_holds_up_only_its_own(bench, monkeypatch):
+    monkeypatch.setattr(dispatcher, "PATIENCE_SECONDS", 0.02)
+    submit, offered, answer = bench.manager.submit, [], asyncio.Event()
+
+    async def slow(folder):
+        offered.append(folder.parent.name)
+        if folder.parent.name == slow_ids[0]:
+            await answer.wait()
+        return await submit(folder)
+
+    bench.manager.submit, bench.manager.play = slow, whole
+    slow_ids = [f"j{number}" for number in (1, 2)]
+    for run in (1, 2):
+        await bench.submit(run, backend="slow")
+    await bench.start()
+    await eventually(lambda: offered)
+    for run in (3, 4):
+        assert (await bench.settled(await bench.submit(run))).state is State.FINISHED
+    await bench.looked()
+    assert offered == ["j1", "j3", "j4"]
+    answer.set()
+    for job in slow_ids:
+        assert (await bench.settled(job)).state is State.FINISHED
+    # One that is still being started does not keep the daemon from ending; the next goes on.
+    answer.clear()
+    slow_ids[0] = await bench.submit(5, backend="slow")
+    await eventually(lambda: slow_ids[0] in offered)
+    async with asyncio.timeout(10):
+        await bench.scheduler.stop()
+    assert (await bench.queue.get(slow_ids[0])).state is State.DISPATCHED
+    answer.set()
+    await bench.start()
+    assert (await bench.settled(slow_ids[0])).state is State.FINISHED
+
+
 async def test_a_backend_that_takes_nothing_now_holds_up_only_its_own_jobs(bench):
     bench.manager.refuse_on["away"] = Unavailable("its controller does not answer")
     bench.manager.play = whole

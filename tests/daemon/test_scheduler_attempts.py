@@ -27,11 +27,23 @@ async def test_a_lost_attempt_is_followed_by_another(bench):
 
 
 async def test_a_job_whose_attempts_are_used_up_fails_and_blocks_nobody(bench):
-    bench.manager.play = lambda attempt: (
-        whole(attempt)
-        if attempt.job == "j2"
-        else bench.manager.lost.update({str(attempt.folder): "killed"})
+    def play(attempt):
+        if attempt.job == "j2":
+            whole(attempt)
+            return
+        attempt.plan("a", "b")
+        attempt.say("started", variable="a")
+        attempt.say("failed", variable="a", error={"type": "E", "message": "e", "traceback": ""})
+        attempt.say("started", variable="b")
+        bench.manager.lost[str(attempt.folder)] = "killed"
+
+    errors = []
+    bench.on_apply = lambda entries: errors.extend(
+        e.fields["error"]["message"]
+        for e in entries
+        if e.fields.get("variable") == "b" and e.kind == "failed"
     )
+    bench.manager.play = play
     bench.settings.local_jobs = 1
     await bench.start()
     bad, good = await bench.submit(1), await bench.submit(2)
@@ -43,6 +55,14 @@ async def test_a_job_whose_attempts_are_used_up_fails_and_blocks_nobody(bench):
     assert job.state is State.FAILED
     assert job.reason == "killed (the last of 3 attempts that were lost)"
     assert bench.rows == [(1, job.reason)]
+    assert errors == [f"its job was lost while it ran: {job.reason}"]  # once, after the last one
+    # A daemon that was killed before that was in the table begins with it.
+    await bench.scheduler.stop()
+    await bench.queue._db.write(
+        lambda c: c.execute("UPDATE jobs SET combined = 0 WHERE id = ?", (bad,))
+    )
+    await bench.start()
+    await eventually(lambda: errors[1:] == errors[:1])
 
 
 async def test_an_end_that_is_written_just_before_the_loss_counts(bench):
