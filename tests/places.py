@@ -145,10 +145,18 @@ class OverSsh(OnSlurm):
     """Slurm's programs on another machine: this one, over SSH."""
 
     type = "slurm-ssh"
+    server = "ssh_server"
 
     def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
         """Use the server that tests share."""
-        super().__init__(folder, request, **request.getfixturevalue("ssh_server").options)
+        super().__init__(folder, request, **request.getfixturevalue(self.server).options)
+
+
+class OverHttp(OverSsh):
+    """The service of Slurm for HTTP."""
+
+    type = "slurm-rest"
+    server = "slurmrestd"
 
 
 class ByAgent(Place):
@@ -235,6 +243,7 @@ PLACES: dict[str, type[Place]] = {
     "local": Place,
     "slurm": OnSlurm,
     "slurm-ssh": OverSsh,
+    "slurm-rest": OverHttp,
     "container": InContainers,
     "agent": ByAgent,
 }

@@ -364,24 +364,6 @@ def greeting(run):
     assert engine.containers() == []
 
 
-@pytest.mark.parametrize("engine", ["podman"], indirect=True)
-async def test_several_at_once_and_one_twice(tmp_path, engine):
-    context = HEAD + "@Variable\ndef number(run):\n    return os.getpid()\n"
-    attempts = [make_job(tmp_path, f"j{n}", context=context) for n in range(3)]
-    bench, other = (ContainerBench(tmp_path, engine.program) for _ in range(2))
-    assert bench.manager.room(1) == 3
-    handles = [await bench.manager.submit(attempt) for attempt in attempts]
-    twice = await other.manager.submit(attempts[0])
-    for handle in handles:
-        assert (await bench.end(handle)).state in {"ended", "lost"}
-    await other.end(twice)
-    await bench.manager.close()
-    await other.manager.close()
-    assert [times_started(attempt).total() for attempt in attempts[1:]] == [1, 1]
-    assert times_started(attempts[0]).total() <= 1
-    assert engine.containers() == []
-
-
 async def test_an_engine_that_is_away_loses_nothing(tmp_path, docker, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", docker.environment["DOCKER_HOST"])
     attempt = make_job(tmp_path, context=SLOW)

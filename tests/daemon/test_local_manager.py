@@ -353,33 +353,6 @@ async def test_a_job_is_stopped_with_all_its_processes(managed, tmp_path):
     assert processes.descendants(server_of(attempt)) == []
 
 
-async def test_jobs_outlive_the_manager_and_another_one_finds_them(managed, tmp_path):
-    first, second = managed(), managed()
-    attempt = make_job(tmp_path, context=WAITING)
-    handle = await first.manager.submit(attempt)
-    await eventually(lambda: times_started(attempt)["waits"])
-    await first.manager.close()
-    assert (await second.state(attempt)).state == "running"
-    (tmp_path / "go").touch()
-    await eventually(lambda: ended(attempt))
-    assert (await second.state(attempt)).state == "ended"
-    assert times_started(attempt) == {"first": 1, "waits": 1}
-    await eventually(lambda: not servers(tmp_path))
-    assert handle == str(attempt)
-
-
-async def test_a_job_of_an_earlier_manager_can_be_stopped(managed, tmp_path):
-    first, second = managed(), managed()
-    attempt = make_job(tmp_path, context=WAITING)
-    handle = await first.manager.submit(attempt)
-    await eventually(lambda: times_started(attempt)["waits"])
-    await first.manager.close()
-    await second.manager.cancel(handle, "no longer wanted")
-    await eventually(lambda: ended(attempt))
-    assert ended(attempt)["reason"] == "no longer wanted"
-    await eventually(lambda: not servers(tmp_path))
-
-
 async def test_a_killed_server_loses_its_jobs_and_leaves_no_process(managed, tmp_path):
     local = managed()
     away = 'subprocess.Popen(["sleep", "1000.5"], start_new_session=True)\n    while'

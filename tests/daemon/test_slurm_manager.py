@@ -306,22 +306,6 @@ async def test_a_reservation_wins_over_the_partition(slurm_cluster, tmp_path):
     assert values(attempt)["number"] == 3
 
 
-@pytest.mark.parametrize("way", ["here", "ssh_server", "slurmrestd"], indirect=True)
-async def test_awkward_names_and_much_output(slurm_cluster, tmp_path, way):
-    folder = tmp_path / "a b'c\"d$(touch x)\n%j\\;é"
-    loud = HEAD + "@Variable\ndef loud(run):\n    print('x' * 300_000)\n    return 'ü\\n'\n"
-    attempts = make_jobs(folder, 2, loud)
-    attempts.append(make_job(folder, "j 'q' $x", run=7, log=str(folder / "logs/%x 'a\\b.out")))
-    options = {"env_vars": {"A": "$(exit 3)'\"\\ \r"}, **way}
-    async with slurm_bench(folder, slurm_cluster, **options) as bench:
-        handles = await bench.submit(attempts)
-        await bench.end(handles)
-    assert [values(attempt) for attempt in attempts] == [{"loud": "ü\n"}] * 3
-    assert (folder / "process_logs/r2-p1234.out").stat().st_size > 300_000
-    assert (folder / "logs/%x 'a\\b.out").stat().st_size > 300_000
-    assert not (tmp_path / "x").exists()
-
-
 async def test_many_jobs_keep_to_the_limit_in_chained_arrays(slurm_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MOST", 5)
     attempts = make_jobs(tmp_path, 12, BUSY)
