@@ -30,7 +30,7 @@ class MemoryWatch:
     limit: int | None
     note: Callable[[str], None]
     _kills: int = field(default=0, init=False)
-    _left: set[int] = field(default_factory=set, init=False)
+    _seen: dict[int, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Make the control group, if there can be one."""
@@ -84,15 +84,16 @@ class MemoryWatch:
         `since`, in seconds since boot, is when the present variable began. What earlier ones left
         running is not its fault, and is ended if the rest is not too much without it.
         """
-        before, self._left = self._left, self._left_over(runner, since)
+        began = 0 if since is None else int(since * _TICKS)
+        before, self._seen = self._seen, self._others(runner)
         if self.killed():
-            gone = before - set(self.members())
+            gone = {pid for pid, start in before.items() if start < began} - set(self._seen)
             if not gone:
                 return True
             self._note_end(gone, memory)
         if not self._exceeds(runner, memory):
             return False
-        others = self._left
+        others = {pid for pid, start in self._seen.items() if start < began}
         rest = [pid for pid in self._tree(runner) if pid not in others]
         if not others or limits.proportional(rest) > memory:
             return True
@@ -124,16 +125,13 @@ class MemoryWatch:
     def _tree(self, runner: int) -> list[int]:
         return [runner, *processes.descendants(runner)]
 
-    def _left_over(self, runner: int, since: float | None) -> set[int]:
-        """Pids of what was started before `since`, the runner left out."""
-        if since is None:
-            return set()
+    def _others(self, runner: int) -> dict[int, int]:
+        """All processes of the attempt but the runner: when each started, in ticks since boot."""
         members = self.members()
         if runner not in members:
             members = self._tree(runner)
-        began = int(since * _TICKS)
         found = (processes.read(pid) for pid in members if pid != runner)
-        return {p.pid for p in found if p is not None and not p.zombie and p.start < began}
+        return {p.pid: p.start for p in found if p is not None and not p.zombie}
 
 
 def _words(pids: Iterable[int]) -> str:

@@ -23,7 +23,7 @@ from damnit_ctx import Cell
 HOME = os.getcwd()
 LEFT = []
 HOARD = "x = b'x' * (100 << 20); import time; time.sleep(1000)"
-GROW = "x = []\\nimport time\\nwhile 1: x.append(b'x' * (4 << 20)); time.sleep(0.002)"
+GROW = "x = []\\nimport time\\nwhile 1: x.append(b'x' * (4 << 20)); time.sleep(0.01)"
 
 @Variable()
 def first(run):
