@@ -225,7 +225,7 @@ class _Run:
             ],
             problems=[problem.to_json() for problem in graph.problems],
         )
-        errors = lost_errors(lost)
+        errors = lost_errors(lost, self.request.get("max_attempts", 0))
         for name in (node.name for node in nodes if node.name in errors):
             output.say(f"{name}: {errors[name]['message']}")
             self.telling.write("failed", variable=name, error=errors[name], duration=0.0)

@@ -101,6 +101,7 @@ class Processing:
             "run_pattern": settings.run_pattern,
             "source": settings.source,
             "mock": job.mock,
+            "max_attempts": settings.max_attempts,
             **self._where(job),
         }
 

@@ -1,5 +1,8 @@
-from dataclasses import dataclass
+import json
+from contextlib import closing
+from dataclasses import asdict, dataclass
 
+from ctxlib import claim
 from ctxlib.deferred import deferred, lost_errors, running_when_lost
 from ctxlib.journal import JournalWriter
 
@@ -32,8 +35,20 @@ def test_each_earlier_attempt_tells_what_it_was_at(tmp_path):
         journal.close()
     assert running_when_lost(tmp_path / "1") == {}
     assert running_when_lost(tmp_path / "3") == {"b": [1]}
-    assert lost_errors(running_when_lost(tmp_path / "4")) == {}
+    assert lost_errors(running_when_lost(tmp_path / "4"), 3) == {}
     lost = running_when_lost(tmp_path / "5")
     assert lost == {"b": [1, 4], "d": [3]}
     message = "its job was lost while it ran, in attempts 1 and 4"
-    assert lost_errors(lost) == {"b": {"type": "Killed", "message": message, "traceback": ""}}
+    assert lost_errors(lost, 4) == {}
+    assert lost_errors(lost, 3) == {"b": {"type": "Killed", "message": message, "traceback": ""}}
+
+
+def test_a_restart_of_the_host_is_nobodys_doing(tmp_path):
+    attempt = tmp_path / "1"
+    attempt.mkdir()
+    made = claim.make(attempt, "fork")
+    with closing(JournalWriter(attempt / "journal.1.jsonl")) as journal:
+        journal.write("started", variable="a")
+    assert running_when_lost(tmp_path / "2") == {"a": [1]}
+    (attempt / claim.NAME).write_text(json.dumps({**asdict(made), "boot_id": "another"}))
+    assert running_when_lost(tmp_path / "2") == {}
