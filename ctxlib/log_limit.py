@@ -35,7 +35,7 @@ class LogLimit:
         if size - self._start > self.most:
             # The disk is full, or the file is gone.
             with suppress(OSError):
-                self._cut(size)
+                self._cut()
 
     def note(self, text: str) -> None:
         """Add a line of the watcher's own, if there is a log."""
@@ -49,13 +49,16 @@ class LogLimit:
         except OSError:
             return 0  # nothing has been written yet
 
-    def _cut(self, size: int) -> None:
-        head, end = self._start + self.kept, size - self.kept
+    def _cut(self) -> None:
+        head = self._start + self.kept
         with self.log.open("r+b") as file:
-            file.seek(end)
+            file.seek(max(head, file.seek(0, os.SEEK_END) - self.kept))
             tail = file.read()  # with what is written meanwhile
+            size = file.tell()
             file.truncate(head)
-        self._left_out += end - head
+        # What is written now stands before the tail. No more of that, or the next cut takes it.
+        tail = tail[-self.kept :]
+        self._left_out += size - head - len(tail)
         words = (
             f"{self._left_out / (1 << 20):.0f} MB of output are left out here: too much for a log"
         )
