@@ -30,7 +30,7 @@ demo-stop: $(INSTALLED)
 	@$(BIN)/python examples/run_demo.py stop
 
 # Of tests that drive real programs, most wait most of the time.
-PROCESSES := 3
+PROCESSES := 2
 test: $(INSTALLED) $(PEER) $(CONTEXT)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 

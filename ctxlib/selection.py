@@ -168,7 +168,9 @@ class Selection:
 def _at_home(parts: list[Part], home: str) -> list[Part]:
     """Have the first job compute what is for its own backend and needs no other's results."""
     first, *others = parts
-    mine = next((part for part in others if part.name == home and not part.needs), None)
+    here = {*first.variables}
+    can = (part for part in others if not part.needs and here.issuperset(part.again))
+    mine = next((part for part in can if part.name == home), None)
     if mine is None:
         return parts
     others.remove(mine)

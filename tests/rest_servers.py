@@ -79,7 +79,7 @@ def slurmrestd(
             stderr=log,
         )
     try:
-        wait_until(lambda: _answers(port))
+        wait_until(lambda: _answers(port), 60)
         yield RestServer(port, token)
     finally:
         process.terminate()

@@ -62,7 +62,11 @@ ALL: list[tuple[type[BackendConfig], set[str], dict[str, Any]]] = [
     (
         SlurmRestConfig,
         {"host"},
-        {**COMMON, **SLURM, "host": NAME.map(lambda n: f"h{n}h"), "token": SECRET},
+        {
+            **{**COMMON, **SLURM, "host": NAME.map(lambda n: f"h{n}h"), "token": SECRET},
+            # Not every option can be said over HTTP.
+            "additional_options": st.lists(NAME.map(lambda n: f"--gres={n}"), max_size=3),
+        },
     ),
     (ContainerConfig, {"image"}, {**COMMON, **CONTAINER}),
     (DockerConfig, {"image"}, {**COMMON, **CONTAINER}),

@@ -119,7 +119,8 @@ def servers(folder):
             if "ctxlib.forkserver" in command and str(folder) in " ".join(command):
                 found += [process.pid] if process.session == process.pid else []
     # A runner is a fork, with the same command line and a session of its own.
-    return [pid for pid in found if processes.read(pid).parent not in found]
+    there = {pid: process for pid in found if (process := processes.read(pid)) is not None}
+    return [pid for pid, process in there.items() if process.parent not in found]
 
 
 def server_of(attempt):

@@ -77,7 +77,7 @@ async def test_a_part_that_dies_ends_who_waits_for_it(
 async def test_results_are_combined_whatever_the_context_file_is(service: Service) -> None:
     (service.folder / "context.py").unlink()
     (service.folder / "context.py").mkdir()
-    job = SimpleNamespace(id="j", proposal=1234, run=7)
+    job = SimpleNamespace(id="j", proposal=1234, run=7, command=None)
     assert await service.processing.combine(job) == ()  # type: ignore[arg-type]
     assert (service.folder / "extracted_data/p1234_r7.h5").exists()
 
