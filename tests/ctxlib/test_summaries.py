@@ -298,7 +298,7 @@ class OddInt(int):
     def __int__(self):
         raise RuntimeError
 
-    __le__ = __ge__ = __lt__ = __gt__ = __int__
+    __le__ = __ge__ = __lt__ = __gt__ = __int__  # type: ignore[assignment]
 
 
 class OddComplex(complex):

@@ -62,7 +62,7 @@ def test_the_prompt_is_ipythons_where_that_is(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_cause_that_was_never_raised_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked: list[object] = []
     monkeypatch.setattr(debug_repl, "_prompt", asked.append)
     try:
         raise OSError("no such folder") from ValueError("only named")
