@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("RUNTABLE_NO_SKIPS") and reporter and reporter.stats.get("skipped"):
         reporter.write_line("\nTests were skipped, and RUNTABLE_NO_SKIPS is set", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _same_umask() -> Iterator[None]:
+    """A service sets the umask of its process; tests after it must not inherit that."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")
