@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from ctxlib import limits, processes
 
 if TYPE_CHECKING:
     from ctxlib.attempt import AttemptSupervisor
@@ -29,15 +30,7 @@ CLAIMED = 75
 TOLD_TO_END = 128
 """This and the number of the signal: it was told to end before it was done."""
 
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "BLIS_NUM_THREADS": "1",
-    "MPLBACKEND": "Agg",
-}
+ENVIRONMENT = {**dict.fromkeys(limits.THREAD_VARIABLES, "1"), "MPLBACKEND": "Agg"}
 """What libraries read when they are loaded; a runner sets its pools to its cores later."""
 
 WORKING_DIR = "RUNTABLE_WORKING_DIR"
@@ -53,7 +46,7 @@ def run(attempt_dir: Path) -> int:
     claimed, ValueError when its request cannot be read.
     """
     # What follows imports numpy, which looks at the environment once.
-    from ctxlib import cgroup, processes
+    from ctxlib import cgroup
     from ctxlib.attempt import AttemptSupervisor
 
     # They are waited for below, so that none comes at the wrong moment or is missed.
@@ -84,56 +77,35 @@ def _to_the_end(attempt: AttemptSupervisor) -> int | None:
         told = signal.sigtimedwait({signal.SIGCHLD, *_ENDING}, attempt.check())
         if told is not None and told.si_signo != signal.SIGCHLD:
             return told.si_signo
-        _reap(attempt)
+        for pid, wait_status in processes.ended_children():
+            if pid == attempt.pid:  # others are orphans, which fall to this process too
+                attempt.runner_ended(wait_status)
     return None
-
-
-def _reap(attempt: AttemptSupervisor) -> None:
-    """Wait for the children that have ended; orphans of ended jobs fall to this process too."""
-    while True:
-        try:
-            pid, wait_status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        if pid == attempt.pid:
-            attempt.runner_ended(wait_status)
 
 
 def _start(attempt_dir: Path, n: int) -> int:
     """Start runner `n`: forked, unless there are threads here, which a forked process misses."""
-    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - only how many
-        library = str(Path(__file__).parent.parent)
-        program = f"import sys; sys.path[0] = {library!r}; from ctxlib.runner import main; main()"
-        command = [sys.executable, "-c", program, str(attempt_dir), str(n)]
-        return os.posix_spawn(sys.executable, command, os.environ, setsid=True, setsigmask=())
+    from ctxlib import starting
+
+    if starting.threads() > 1:
+        return starting.spawn(attempt_dir, n)
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _be_runner(attempt_dir, n, parent)
+        starting.end_with(lambda: _be_runner(attempt_dir, n, parent))
     return pid
 
 
-def _be_runner(attempt_dir: Path, n: int, parent: int) -> NoReturn:
-    from ctxlib import output, runner
+def _be_runner(attempt_dir: Path, n: int, parent: int) -> int:
+    from ctxlib import runner, starting
 
-    code = 1
-    try:
-        runner.enter(parent, attempt_dir)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *_ENDING})
-        beside = Path(runner.read_request(attempt_dir)["context"]).parent
-        folder = Path(os.environ.get(WORKING_DIR, beside))
-        if folder.is_dir():  # without it the context cannot be loaded, which is said there
-            os.chdir(folder)
-        code = runner.run(attempt_dir, n, None, None)
-    except BaseException:
-        # This process ends below, so nobody else would say it.
-        traceback.print_exc()
-        raise
-    finally:
-        output.flush()
-        os._exit(code)
+    starting.enter(parent, attempt_dir)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *_ENDING})
+    beside = Path(runner.read_request(attempt_dir)["context"]).parent
+    folder = Path(os.environ.get(WORKING_DIR, beside))
+    if folder.is_dir():  # without it the context cannot be loaded, which is said there
+        os.chdir(folder)
+    return runner.run(attempt_dir, n, None, None)
 
 
 def _has_ended(attempt_dir: Path) -> bool:

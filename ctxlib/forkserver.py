@@ -17,12 +17,11 @@ import selectors
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ctxlib import cgroup, limits, output, processes, runner, sources
+from ctxlib import cgroup, limits, output, processes, runner, sources, starting
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.context import Context, files_changed, load
 from ctxlib.errors import ContextError
@@ -94,16 +93,17 @@ class ForkServer:
 
     def _about_me(self) -> dict[str, object]:
         note = ""
-        if _threads() > 1 and not self._fresh:
+        others = starting.threads() - 1
+        if others and not self._fresh:
             note = (
-                f"importing the context started {_threads() - 1} more threads, which forked "
-                "processes do not have and would wait for; each job gets a new interpreter instead"
+                f"importing the context started {others} more threads, which forked processes do "
+                "not have and would wait for; each job gets a new interpreter instead"
             )
         mode, sha256 = self._mode(), self._loaded.sha256
         return {"mode": mode, "note": note, "context_sha256": sha256, "pid": self._me}
 
     def _mode(self) -> str:
-        return "fresh" if self._fresh or _threads() > 1 else "fork"
+        return "fresh" if self._fresh or starting.threads() > 1 else "fork"
 
     def _listen(self) -> None:
         reading, writing = self._child_signal
@@ -167,13 +167,7 @@ class ForkServer:
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._child_signal[0], 4096)
-        while True:
-            try:
-                pid, wait_status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, wait_status in processes.ended_children():
             # Others are orphans of ended jobs, which fell to this process.
             for attempt in list(self._attempts.values()):
                 if attempt.pid == pid:
@@ -198,40 +192,25 @@ class ForkServer:
         return pid
 
     def _be_runner(self, attempt_dir: Path, n: int) -> NoReturn:
-        code = 1
-        try:
+        def work() -> int:
             signal.set_wakeup_fd(-1)
             self._selector.close()
             self._channel.socket.close()
             for end in self._child_signal:
                 os.close(end)
-            runner.enter(self._me, attempt_dir)
+            starting.enter(self._me, attempt_dir)
             wake = runner.waker(self._wake, attempt_dir)
-            code = runner.run(attempt_dir, n, self._loaded, wake, terminal=self._terminal)
-        except BaseException:
-            # This process ends below, so nobody else would say it.
-            traceback.print_exc()
-            raise
-        finally:
-            output.flush()
-            os._exit(code)
+            return runner.run(attempt_dir, n, self._loaded, wake, terminal=self._terminal)
+
+        starting.end_with(work)
 
     def _spawn(self, attempt_dir: Path, n: int) -> int:
-        library = str(Path(__file__).parent.parent)
-        program = f"import sys; sys.path[0] = {library!r}; from ctxlib.runner import main; main()"
-        arguments = [sys.executable, "-c", program, str(attempt_dir), str(n)]
-        arguments += ["--wake", str(self._wake.fileno())]
-        if self._terminal:
-            arguments.append("--terminal")
+        terminal = ["--terminal"] if self._terminal else []
         self._wake.set_inheritable(True)
         try:
-            return os.posix_spawn(sys.executable, arguments, os.environ, setsid=True)
+            return starting.spawn(attempt_dir, n, "--wake", str(self._wake.fileno()), *terminal)
         finally:
             self._wake.set_inheritable(False)
-
-
-def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - only how many
 
 
 def _settle() -> None:

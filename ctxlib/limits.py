@@ -15,13 +15,15 @@ try:
 except ImportError:
     threadpoolctl = None
 
-_THREAD_VARIABLES = (
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
 )
+"""What libraries read, once, to know how many threads they may have."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _pools: Any = None
 
@@ -64,7 +66,7 @@ def _use_cores(cores: set[int]) -> None:
     for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - numbers are all that is needed
         with suppress(ProcessLookupError):  # it has ended
             os.sched_setaffinity(int(thread), cores)
-    for name in _THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         os.environ[name] = str(len(cores))
     _size_thread_pools(len(cores))
 

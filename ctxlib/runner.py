@@ -12,7 +12,6 @@ import faulthandler
 import json
 import os
 import platform
-import signal
 import socket
 import sys
 import time
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxlib import cgroup, claim, limits, output, processes, sources
+from ctxlib import claim, limits, output, processes, sources
 from ctxlib.command import execute
 from ctxlib.context import load
 from ctxlib.deferred import deferred, lost_errors, running_when_lost
@@ -37,6 +36,7 @@ from ctxlib.metadata import Metadata
 from ctxlib.recorder import JobRecorder
 from ctxlib.selection import FIRST
 from ctxlib.staleness import complete
+from ctxlib.starting import end_with, enter
 from ctxlib.telling import Telling
 
 Request = Mapping[str, Any]
@@ -59,25 +59,6 @@ def waker(channel: socket.socket, attempt_dir: Path) -> Wake:
             channel.send(job, socket.MSG_DONTWAIT)
 
     return wake
-
-
-def enter(parent: int, attempt_dir: Path) -> None:
-    """Make this process a runner of the process `parent`: a session of its own that ends with it.
-
-    It is also what its descendants fall to when they leave their session and parent; and it is in
-    the control group of its attempt, if that has one.
-    """
-    if os.getsid(0) != os.getpid():
-        os.setsid()
-    processes.die_with_parent(parent)
-    processes.adopt_orphans()
-    group = cgroup.of_attempt(attempt_dir, parent)
-    if group is not None:
-        # Nobody may have been able to make one.
-        with contextlib.suppress(OSError):
-            group.enter()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def run(
@@ -323,16 +304,7 @@ def main() -> None:
         channel = socket.socket(fileno=args.wake)
         channel.set_inheritable(False)
         wake = waker(channel, args.attempt_dir)
-    code = 1
-    try:
-        code = run(args.attempt_dir, args.n, None, wake, terminal=args.terminal)
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        # Threads that a variable left behind would keep a normal exit waiting.
-        output.flush()
-        os._exit(code)
+    end_with(lambda: run(args.attempt_dir, args.n, None, wake, terminal=args.terminal))
 
 
 if __name__ == "__main__":

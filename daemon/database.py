@@ -5,28 +5,19 @@ import errno
 import logging
 import os
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from daemon.database_thread import DatabaseThread, Identity
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Identity = tuple[int, int]
-
-BUSY_POLL = 0.5  # seconds that SQLite itself waits for a lock before we look whether to give up
-BUSY_WARNING = 10.0  # seconds of waiting after which the log says so, and again each minute
 
 LOOK_SECONDS = 1.0  # how often to look whether the file is still the one that was opened
-
-
-class DatabaseClosed(RuntimeError):
-    """The database was closed while, or before, this was waiting for its turn or for a lock."""
 
 
 class SchemaError(RuntimeError):
@@ -43,12 +34,6 @@ class ClosedFileError(PermissionError):
 
 class _Moved(Exception):
     """The file at the path is not the one that the writer has prepared."""
-
-
-def is_locked(error: sqlite3.Error) -> bool:
-    """Tell whether `error` says that another connection holds a lock, so that waiting helps."""
-    code: int = getattr(error, "sqlite_errorcode", 0) or 0
-    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class Database:
@@ -81,8 +66,8 @@ class Database:
         self._prepared: Identity | None = None
         self._log_path = path.with_name(f"{path.name}-wal")
         self._logged: Identity | None = None
-        self._writer = _Side(path, "write")
-        self._reader = _Side(path, "read")
+        self._writer = DatabaseThread(path, "write")
+        self._reader = DatabaseThread(path, "read")
         self._pending: set[asyncio.Future[object]] = set()
 
     async def open(self) -> None:
@@ -131,7 +116,7 @@ class Database:
         for side in (self._reader, self._writer):
             await asyncio.to_thread(side.shutdown)
 
-    async def _submit(self, side: "_Side", work: Callable[[], T]) -> T:
+    async def _submit(self, side: DatabaseThread, work: Callable[[], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().run_in_executor(
             side.executor(), side.guard(work)
         )
@@ -233,100 +218,6 @@ class Database:
             side.identity = prepared
         assert side.connection is not None
         return side.transaction("BEGIN", fn, side.connection)
-
-
-class _Side:
-    """A thread with its connection: the writing or the reading one of a database."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path = path
-        self.connection: sqlite3.Connection | None = None
-        self.identity: Identity | None = None
-        self._name = name
-        self._stop = threading.Event()
-        self._executor: ThreadPoolExecutor | None = None
-
-    def executor(self) -> ThreadPoolExecutor:
-        if self._stop.is_set():
-            raise DatabaseClosed(f"{self.path} is closed")
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, f"{self.path.name} {self._name}")
-        return self._executor
-
-    def guard(self, work: Callable[[], T]) -> Callable[[], T]:
-        def guarded() -> T:
-            if self._stop.is_set():
-                raise DatabaseClosed(f"{self.path} was closed before this was done")
-            return work()
-
-        return guarded
-
-    def connect(self) -> sqlite3.Connection:
-        # mode=rw: a file that vanishes just now is an error here, not a new empty database.
-        # Connections are made and used in this side's thread, and closed by `shutdown` after it.
-        self.connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=BUSY_POLL,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        self.connection.row_factory = sqlite3.Row
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        return self.connection
-
-    def disconnect(self) -> None:
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
-            self.identity = None
-
-    def shutdown(self) -> None:
-        """Make waiting transactions give up, end the thread and close the connection."""
-        self._stop.set()
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
-        self.disconnect()
-
-    def transaction(
-        self, begin: str, fn: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection
-    ) -> T:
-        """Run `fn` between `begin` and COMMIT; wait for locks, roll back on any exception."""
-
-        def attempt() -> T:
-            connection.execute(begin)
-            try:
-                result = fn(connection)
-                # A refused COMMIT leaves the transaction open, waiting for readers to leave.
-                self.patiently(lambda: connection.execute("COMMIT"))
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
-
-        return self.patiently(attempt)
-
-    def patiently(self, step: Callable[[], T]) -> T:
-        """Do `step` again for as long as the file is locked and this side is not closed."""
-        start = time.monotonic()
-        warn_at = BUSY_WARNING
-        while True:
-            try:
-                return step()
-            except sqlite3.OperationalError as error:
-                if not is_locked(error):
-                    raise
-                waited = time.monotonic() - start
-                if self._stop.is_set():
-                    raise DatabaseClosed(
-                        f"{self.path} was closed while locked by another program"
-                    ) from error
-                if waited > warn_at:
-                    log.warning("%s: locked by another program for %.0f s", self.path, waited)
-                    warn_at = waited + 60.0
-                # A deadlock answer comes at once, without SQLite's own waiting.
-                self._stop.wait(0.02)
 
 
 def identity(path: Path) -> Identity | None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from daemon.database import Database, SchemaError, identity, is_locked, run_script
+from daemon.database import Database, SchemaError, identity, run_script
+from daemon.database_thread import is_locked
 
 T = TypeVar("T")
 

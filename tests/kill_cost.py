@@ -9,41 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from witness import PRELUDE, Witness
+from witness import CALIBRATED, QUICK, Witness
 
 CONTEXT = (
-    PRELUDE
+    QUICK
     + """
-@Variable(title="First")
-def first(run, number: "meta#run_number"):
-    call(number, "first")
-    return 1
-
-@Variable(title="Array")
-def array(run, number: "meta#run_number"):
-    call(number, "array")
-    return np.arange(100.0)
-
-@Variable(title="Fails")
-def fails(run, number: "meta#run_number"):
-    call(number, "fails")
-    raise ValueError("no such motor")
-
-@Variable(title="Transient", transient=True)
-def passing(run, number: "meta#run_number"):
-    call(number, "passing")
-    return np.ones(100)
-
 @Variable(title="Total")
 def total(run, number: "meta#run_number", array: "var#array", factor: "var#passing"):
     call(number, "total")
     return float((array * factor).sum())
-
-@Variable(title="Calibrated", data="proc")
-def calibrated(run, number: "meta#run_number", first: "var#first"):
-    call(number, "calibrated")
-    return first + 0.5
 """
+    + CALIBRATED
 )
 """Its variables say `call` when they are called; of raw data it has all but `calibrated`."""
 

@@ -1,7 +1,8 @@
 """Where events come from (sources) and where they are kept until they are jobs (the inbox)."""
 
-from dataclasses import dataclass
-from typing import Literal
+import sqlite3
+from dataclasses import dataclass, fields
+from typing import Literal, Self
 
 Data = Literal["raw", "proc"]
 
@@ -20,3 +21,8 @@ class MigrationEvent:
     source: str
     key: str
     time: float
+
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> Self:
+        """The event in a row of a table that has columns of these names."""
+        return cls(**{field.name: row[field.name] for field in fields(cls)})

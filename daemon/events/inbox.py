@@ -112,7 +112,7 @@ class Inbox(Letters):
         """Events that are no jobs yet, in the order in which they came."""
         query = "SELECT * FROM events WHERE state = 'pending' ORDER BY id"
         rows = await self._db.read(lambda connection: connection.execute(query).fetchall())
-        return [StoredEvent(row["id"], _event(row)) for row in rows]
+        return [StoredEvent(row["id"], MigrationEvent.of(row)) for row in rows]
 
     async def wait(self, timeout: float) -> None:
         """Return as soon as an event is stored after the last call, or after `timeout` seconds."""
@@ -189,8 +189,3 @@ def _last_key(connection: sqlite3.Connection, event: MigrationEvent) -> str | No
         (event.proposal, event.run, event.data, event.source),
     ).fetchone()
     return None if row is None else str(row["key"])
-
-
-def _event(row: sqlite3.Row) -> MigrationEvent:
-    names = ("proposal", "run", "data", "source", "key", "time")
-    return MigrationEvent(**{name: row[name] for name in names})

@@ -90,7 +90,7 @@ class Deliveries(Letters):
         query = """SELECT events.* FROM deliveries JOIN events ON events.id = event
                    WHERE database = ? AND state = 'waiting' ORDER BY event LIMIT ?"""
         rows = await self._db.read(lambda c: c.execute(query, (database, limit)).fetchall())
-        return [Delivery(row["id"], _event(row)) for row in rows]
+        return [Delivery(row["id"], MigrationEvent.of(row)) for row in rows]
 
     async def settle(self, delivery: Delivery, database: str, refused: str = "") -> None:
         """Note that `database` has the event, or why it will not have it."""
@@ -187,8 +187,3 @@ def _insert(
 def _words(row: sqlite3.Row) -> str:
     refused = f", {row['refused']} refused" if row["refused"] else ""
     return f"handed to {row['done']} of {row['databases']}{refused}"
-
-
-def _event(row: sqlite3.Row) -> MigrationEvent:
-    names = ("proposal", "run", "data", "source", "key", "time")
-    return MigrationEvent(**{name: row[name] for name in names})

@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 from ctxlib.publish import remove_leftovers, temporary_name
-from daemon.database import SchemaError, is_locked, run_script
+from daemon.database import SchemaError, run_script
+from daemon.database_thread import is_locked
 from daemon.store import schema
 
 log = logging.getLogger(__name__)

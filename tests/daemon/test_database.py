@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.database import Database, DatabaseClosed, SchemaError
+from daemon.database import Database, SchemaError
+from daemon.database_thread import DatabaseClosed
 
 ONE = "CREATE TABLE notes (text)"
 TWO = "ALTER TABLE notes ADD COLUMN author;\nUPDATE notes SET author = 'old; hand'"
@@ -69,7 +70,7 @@ async def test_reading_cannot_write(notes):
 
 
 async def test_waits_while_another_program_holds_the_lock(notes, monkeypatch, caplog):
-    monkeypatch.setattr("daemon.database.BUSY_WARNING", 0.0)
+    monkeypatch.setattr("daemon.database_thread.BUSY_WARNING", 0.0)
     await notes.open()
     other = sqlite3.connect(notes.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
