@@ -7,7 +7,6 @@ looks. Elsewhere the sizes of all processes are added up.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from ctxlib import cgroup, limits, processes
 from ctxlib.cgroup import MemoryGroup
 
 _SPARE = 64 << 20
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -84,7 +82,7 @@ class MemoryWatch:
         `since`, in seconds since boot, is when the present variable began. What earlier ones left
         running is not its fault, and is ended if the rest is not too much without it.
         """
-        began = 0 if since is None else int(since * _TICKS)
+        began = 0 if since is None else int(since * processes.CLOCK_TICKS)
         before, self._seen = self._seen, self._others(runner)
         if self.killed():
             gone = {pid for pid, start in before.items() if start < began} - set(self._seen)

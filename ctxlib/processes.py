@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,9 @@ FOREIGN_SIGNALS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, sign
 
 ATTEMPT = "RUNTABLE_ATTEMPT"
 """Environment variable with the folder of the attempt that a program was started in."""
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+"""Clock ticks of a second."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -198,3 +201,38 @@ def kill_until_gone(find: Callable[[], Iterable[int]], timeout: float = 5.0) -> 
             return pids
         time.sleep(0.001)
     return []
+
+
+def has_children() -> bool:
+    """Tell whether this process has children, adopted ones and those not waited for included."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def after_children() -> float:
+    """Return seconds since boot of a later clock tick than the children of this process began in.
+
+    The next tick is waited for, as `Process.start` says no more than that; without children there
+    is nothing to wait for.
+    """
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    tick = int(now * CLOCK_TICKS)
+    while has_children() and int(now * CLOCK_TICKS) == tick:
+        time.sleep(max(0.0, (tick + 1) / CLOCK_TICKS - now))
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return now
+
+
+def ended_children() -> Iterator[tuple[int, int]]:
+    """Wait for the children that have ended, adopted ones too: pid and wait status of each."""
+    while True:
+        try:
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, wait_status

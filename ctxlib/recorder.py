@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctxlib import files, limits, output, patience, plain, reporting, summaries
+from ctxlib import files, limits, output, patience, plain, processes, reporting, summaries
 from ctxlib.errors import (
     LONGEST_TRACEBACK,
     Skip,
@@ -69,7 +69,7 @@ class JobRecorder:
             memory=memory,
             # Those of earlier variables, which may do to it whatever they like.
             threads=threading.active_count() - 1,
-            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
+            uptime=processes.after_children(),
         )
         self._limits.enter_context(limits.narrowed(variable.cpus, memory))
         tell = self.telling.write

@@ -43,7 +43,7 @@ class Beamtime:
     def configure(self, name: str, text: str) -> Path:
         """Write the configuration of a backend as YAML."""
         path = self.folder / "backends" / f"{name}.yml"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(mode=0o770, exist_ok=True)
         path.write_text(text)
         path.chmod(0o640)
         return path

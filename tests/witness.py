@@ -34,7 +34,7 @@ def wait_for(name):
 """
 """Head of a context file: `call` notes that a function was called, `wait_for` waits for a file."""
 
-HELD_UP = (
+QUICK = (
     PRELUDE
     + """
 @Variable(title="First")
@@ -56,7 +56,21 @@ def fails(run, number: "meta#run_number"):
 def passing(run, number: "meta#run_number"):
     call(number, "passing")
     return np.ones(100)
+"""
+)
+"""A number, an array, an error and a transient array, of raw data and without delay."""
 
+CALIBRATED = """
+@Variable(title="Calibrated", data="proc")
+def calibrated(run, number: "meta#run_number", first: "var#first"):
+    call(number, "calibrated")
+    return first + 0.5
+"""
+"""What there is of proc data; it needs one of QUICK."""
+
+HELD_UP = (
+    QUICK
+    + """
 @Variable(title="Slow")
 def slow(run, number: "meta#run_number", array: "var#array", factor: "var#passing"):
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -68,12 +82,8 @@ def slow(run, number: "meta#run_number", array: "var#array", factor: "var#passin
 def last(run, number: "meta#run_number", slow: "var#slow", first: "var#first"):
     call(number, "last")
     return slow + first
-
-@Variable(title="Calibrated", data="proc")
-def calibrated(run, number: "meta#run_number", first: "var#first"):
-    call(number, "calibrated")
-    return first + 0.5
 """
+    + CALIBRATED
 )
 """A context of which each raw job is held up in `slow` until the file `go-<run>` is there."""
 
@@ -106,6 +116,13 @@ class Witness:
         except FileNotFoundError:
             return Counter()
         return Counter(name for number, name in map(str.split, lines) if int(number) == run)
+
+    def has_job(self, job: str) -> bool:
+        """Whether the queue knows `job`, also while daemon.sqlite is being made anew."""
+        try:
+            return bool(self.queue("SELECT id FROM jobs WHERE id = ?", job))
+        except sqlite3.OperationalError:
+            return False
 
     def wait_for_call(self, run: int, name: str, times: int = 1) -> None:
         """Wait until the function `name` has been called `times` times for `run`."""

@@ -87,3 +87,15 @@ def test_a_child_whose_parent_has_gone_already_ends_at_once():
 
 def test_signals_to_processes_that_are_gone_do_not_matter():
     processes.signal_all([2**22 - 1], signal.SIGTERM)
+
+
+def test_what_begins_after_children_is_of_a_later_tick():
+    assert not processes.has_children()
+    for _ in range(5):
+        child = subprocess.Popen(["sleep", "100"])
+        try:
+            began = processes.after_children()
+            assert int(began * processes.CLOCK_TICKS) > processes.read(child.pid).start
+        finally:
+            child.kill()
+            child.wait()

@@ -189,8 +189,7 @@ def test_a_queue_that_is_deleted(witness: Witness) -> None:
     (witness.folder / "daemon.sqlite").unlink()
     wait_until(lambda: "was deleted or replaced while it was in use" in witness.beamtime.log())
     witness.release(26)
-    wait_until(lambda: (witness.folder / "daemon.sqlite").exists(), 30)
-    wait_until(lambda: witness.queue("SELECT id FROM jobs WHERE id = ?", job.name))
+    wait_until(lambda: witness.has_job(job.name), 30)
     row = check_complete(witness, 26, job.name)
     assert (row["attempt"], row["lost"], row["source"]) == (1, 0, "found")
     assert witness.calls(26)["slow"] == 1
