@@ -1,16 +1,15 @@
 """`runtable jobs log`: what a job has printed, and what it prints now."""
 
-import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from daemon.cli.folder import connect, database_folder, in_option
-from daemon.job_part import CUT, JobPart
+from daemon.cli.log_tail import LogTail
+from daemon.job_part import JobPart
 
 LOOK_SECONDS = 0.3
 """How often to look for new lines."""
@@ -32,18 +31,18 @@ def command(job: str, directory: str | None, *, follow: bool) -> None:
     found = _ask(folder, job)
     path, part = Path(found["log"]), JobPart(found["id"])
     printed = 0
-    with _Tail(path) as tail:
-        while True:
-            printed += _print(tail, part, found)
-            if not follow or found["settled"]:
-                break
-            printed += _print_until_asked(tail, part, found)
-            found = _ask_again(folder, found)
+    tail = LogTail(path)
+    while True:
+        printed += _print(tail, part, found)
+        if not follow or found["settled"]:
+            break
+        printed += _print_until_asked(tail, part, found)
+        found = _ask_again(folder, found)
     if printed == 0:
         click.echo(_nothing(found, path), err=True)
 
 
-def _print_until_asked(tail: "_Tail", part: JobPart, found: dict[str, Any]) -> int:
+def _print_until_asked(tail: LogTail, part: JobPart, found: dict[str, Any]) -> int:
     printed, deadline = 0, time.monotonic() + ASK_SECONDS
     while time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
@@ -65,7 +64,7 @@ def _ask_again(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
         return found
 
 
-def _print(tail: "_Tail", part: JobPart, found: dict[str, Any]) -> int:
+def _print(tail: LogTail, part: JobPart, found: dict[str, Any]) -> int:
     """Print the new lines of the job; how many there were."""
     printed = 0
     for line in tail.lines():
@@ -81,37 +80,3 @@ def _nothing(found: dict[str, Any], path: Path) -> str:
         why = found["waiting_reason"] or found["reason"]
         return f"Job {found['id']} is {found['state']}" + (f": {why}" if why else "")
     return f"Nothing of job {found['id']} is in {path}"
-
-
-class _Tail:
-    """New whole lines of a file that may not be there yet."""
-
-    CHUNK = 1 << 20
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[bytes] | None = None
-        self._rest = b""
-
-    def __enter__(self) -> "_Tail":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def lines(self) -> Iterator[bytes]:
-        if self._file is None:
-            try:
-                self._file = self._path.open("rb")
-            except FileNotFoundError:
-                return
-        if os.fstat(self._file.fileno()).st_size < self._file.tell():
-            self._file.seek(0, os.SEEK_END)
-            self._rest = b""
-            yield CUT
-        while chunk := self._file.readline(self.CHUNK):
-            self._rest += chunk
-            if self._rest.endswith(b"\n") or len(self._rest) >= self.CHUNK:
-                line, self._rest = self._rest, b""
-                yield line
