@@ -113,7 +113,7 @@ class Processing:
             check_variables(backend, config)
         command = dict(job.command or {})
         asked = command.pop("timeout", None)
-        here = config.type in HERE
+        here = isinstance(config, HERE)
         own_timeout = "timeout" in config.model_fields_set
         return {
             "backend": backend,

@@ -72,7 +72,7 @@ class ScriptedManager:
         self.host, self.signs = "max-exfl001", "none"
 
     async def room(self, backend, at_work):
-        return self.rooms(backend) - at_work
+        return self.rooms(backend) - at_work[backend]
 
     async def by_manager(self, handles):
         return {"": handles} if handles else {}

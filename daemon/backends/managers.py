@@ -21,6 +21,7 @@ from daemon.backends import Manager, Status, Unavailable
 from daemon.backends.configurations import files
 from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.configurations.base import BackendConfig
+from daemon.backends.configurations.container import ContainerConfig
 from daemon.backends.configurations.errors import ConfigurationError, NoManager
 from daemon.backends.configurations.local import LocalConfig, SequentialConfig
 from daemon.backends.configurations.registry import config_class
@@ -35,8 +36,10 @@ BUILT_IN: Mapping[str, type[BackendConfig]] = {
     SEQUENTIAL: SequentialConfig,
     AGENT: AgentConfig,
 }
-HERE = frozenset({LOCAL, SEQUENTIAL})
-"""Types of configurations whose jobs share this machine with others, under its limits."""
+HERE = (LocalConfig, SequentialConfig)
+"""Configurations whose jobs run under this machine's limits (noncluster_cpus, noncluster_mem)."""
+SHARING = (LocalConfig, ContainerConfig)
+"""Configurations whose jobs share this machine: together there are `local_jobs` of them."""
 ONCE = ".once"
 """The folder in `backends/` with configurations that were given for a single time."""
 
@@ -117,12 +120,14 @@ class Managers:
         self._made: dict[str, Manager] = {}
         self._routes: dict[str, _Route] = {}
         self._current: dict[str, str] = {}
+        self._sharing: set[str] = set()
         self._submitting: Counter[str] = Counter()
 
-    async def room(self, backend: str, at_work: int) -> int:
+    async def room(self, backend: str, at_work: Mapping[str, int]) -> int:
         """How many more attempts a backend takes. Raises Unavailable, ConfigurationError, OSError.
 
-        This reads the backend's configuration anew, so that an edit is noticed.
+        `at_work` counts those that each backend has. This reads the backend's configuration anew,
+        so that an edit is noticed.
         """
         if backend in BUILT_IN:
             config = self._backends.configuration(backend)
@@ -130,7 +135,10 @@ class Managers:
             config = await asyncio.to_thread(self._backends.configuration, backend)
         key, manager = self._manager(backend, described(config), config)
         self._current[backend] = key
-        return manager.room(at_work)
+        counted = {backend}
+        if isinstance(config, SHARING):
+            counted |= self._sharing
+        return manager.room(sum(at_work.get(name, 0) for name in counted))
 
     async def submit(self, attempt_dir: Path) -> str:
         """Hand an attempt over to the backend that its request names; what its manager raises.
@@ -227,6 +235,8 @@ class Managers:
                 self._made[key] = make(config, self._context)
             except NoManager as error:
                 raise ConfigurationError([f"backend {backend!r}: {error}"]) from error
+            if isinstance(config, SHARING):
+                self._sharing.add(backend)
         return key, self._made[key]
 
 

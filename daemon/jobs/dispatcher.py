@@ -1,6 +1,7 @@
 """Starts jobs: as many as each backend has room for, unless the context is broken."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -107,9 +108,11 @@ class Dispatcher:
             return None if await self._holds.nobody_waits() else LOOK_SECONDS
         if await self._holds.everything_waits():
             return LOOK_SECONDS
-        at_work = self._at_work()
+        # What is just being started counts already: others may share its machine.
+        starting = [name for name, task in self._starting.items() if not task.done()]
+        at_work = Counter(self._at_work()) + Counter(starting)
         free = [name for name in backends if name not in self._starting]
-        rooms = {name: await self._room(name, at_work.get(name, 0)) for name in free}
+        rooms = {name: await self._room(name, at_work) for name in free}
         able = [name for name, room in rooms.items() if room]
         held = None in rooms.values()
         if not able:
@@ -139,7 +142,7 @@ class Dispatcher:
             self._outside.log.exception("%s could not be started", job.name)
             await self._lost(job, f"it could not be started: {error}")
 
-    async def _room(self, backend: str, at_work: int) -> bool | None:
+    async def _room(self, backend: str, at_work: Mapping[str, int]) -> bool | None:
         """Whether a backend takes a job; None: not now, for a reason that may pass."""
         if self._holds.waits(backend):
             return None

@@ -12,6 +12,7 @@ import pytest
 from ctxlib import claim
 from daemon.backends import Status
 from daemon.backends.configurations.base import BackendConfig
+from daemon.backends.configurations.container import ContainerConfig
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.local import LocalConfig, SequentialConfig
 from daemon.backends.configurations.slurm import SlurmConfig
@@ -135,10 +136,10 @@ async def test_an_edit_is_noticed_and_what_was_submitted_stays_as_it_was(
 ) -> None:
     configure(tmp_path, "gpu", "type: local\ntimeout: 90\n")
     managers, backends = managers_of(tmp_path), Backends(tmp_path)
-    assert await managers.room("gpu", 3) == 4
+    assert await managers.room("gpu", {"gpu": 3}) == 4
     handle = await managers.submit(attempt(tmp_path, "gpu", backends.configuration("gpu")))
     configure(tmp_path, "gpu", "type: local\ntimeout: 100\n")
-    await managers.room("gpu", 1)
+    await managers.room("gpu", {"gpu": 1})
     assert [manager.config.timeout for manager in made] == [90, 100]
     await managers.by_manager([handle])
     assert ("close", "") not in made[0].asked
@@ -147,7 +148,24 @@ async def test_an_edit_is_noticed_and_what_was_submitted_stays_as_it_was(
     assert made[1].asked == []
     configure(tmp_path, "gpu", "type: local\ntimeout: 1\n")
     with pytest.raises(ConfigurationError, match="timeout"):
-        await managers.room("gpu", 0)
+        await managers.room("gpu", {})
+
+
+async def test_this_machine_is_counted_once_for_all_its_configurations(
+    tmp_path: Path, made: list[Remembering], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for config in (ContainerConfig, SlurmConfig):
+        monkeypatch.setattr(config, "manager_class", classmethod(lambda _: Remembering))
+    configure(tmp_path, "night", "type: local\n")
+    configure(tmp_path, "image", "type: docker\nimage: swan\n")
+    configure(tmp_path, "away", "type: slurm\n")
+    managers = managers_of(tmp_path)
+    await managers.poll([str(attempt(tmp_path, "night"))])  # an earlier daemon's
+    at_work = {"night": 1, "image": 2, "local": 1, "away": 5}
+    assert await managers.room("away", at_work) == 2
+    assert await managers.room("image", at_work) == 7 - 1 - 2
+    assert await managers.room("local", at_work) == 7 - 4
+    assert await managers.room("night", at_work) == 7 - 4
 
 
 def test_backends_have_names(tmp_path: Path) -> None:

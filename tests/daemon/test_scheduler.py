@@ -109,6 +109,12 @@ async def test_a_backend_that_takes_long_to_start_a_job_holds_up_only_its_own(be
             await answer.wait()
         return await submit(folder)
 
+    async def room(backend, at_work):
+        counted.append(at_work["slow"])
+        return 2 - at_work[backend]
+
+    counted = []
+    bench.manager.room = room
     bench.manager.submit, bench.manager.play = slow, whole
     slow_ids = [f"j{number}" for number in (1, 2)]
     for run in (1, 2):
@@ -119,6 +125,8 @@ async def test_a_backend_that_takes_long_to_start_a_job_holds_up_only_its_own(be
         assert (await bench.settled(await bench.submit(run))).state is State.FINISHED
     await bench.looked()
     assert offered == ["j1", "j3", "j4"]
+    # What is just being started shares its machine already.
+    assert (counted[0], {*counted[1:]}) == (0, {1})
     answer.set()
     for job in slow_ids:
         assert (await bench.settled(job)).state is State.FINISHED
