@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daemon import parameters
-from daemon import settings as definitions
 from daemon.context_python import check_python
 from daemon.control import ServiceError
 from daemon.sandbox import Interpreter
 from daemon.sandbox_check import check_sandbox
+from daemon.settings import Settings
+from daemon.typed_settings import SettingError
 
 if TYPE_CHECKING:
     from daemon.service import Service
@@ -30,7 +31,7 @@ class SettingOperations:
         """
         rows = await self._service.table.setting_rows()
         declared = self._service.context.parameters or []
-        values = definitions.Settings.from_rows(rows)
+        values = Settings.from_rows(rows)
         return {
             "rows": rows,
             "settings": [
@@ -41,7 +42,7 @@ class SettingOperations:
                     "meaning": meaning,
                     "set": rows.get(key) is not None,
                 }
-                for key, default, meaning in definitions.describe()
+                for key, default, meaning in Settings.described()
             ]
             + parameters.listed(rows, declared),
         }
@@ -54,9 +55,9 @@ class SettingOperations:
         if parameters.is_key(key):
             return await self._set_parameter(key, value, number)
         try:
-            name = definitions.writable(key)
-            parsed = definitions.parse(key, value, number)
-        except definitions.SettingError as error:
+            name = Settings.writable(key)
+            parsed = Settings.parse(key, value, number)
+        except SettingError as error:
             raise ServiceError(str(error)) from error
         if name in ("context_python", "source"):
             await self._check_python(name, str(parsed))
@@ -111,8 +112,8 @@ class SettingOperations:
             if parameters.is_key(key):
                 name = parameters.PREFIX + parameters.name_of(key)
             else:
-                name = definitions.writable(key)
-        except (definitions.SettingError, parameters.ParameterError) as error:
+                name = Settings.writable(key)
+        except (SettingError, parameters.ParameterError) as error:
             raise ServiceError(str(error)) from error
         await self._service.table.delete_setting(name)
         await self._service.settings_changed()

@@ -4,113 +4,43 @@ They are rows of the table `metameta`, where DAMNIT keeps its own; the names tha
 the same here.
 """
 
-import difflib
 import os
-import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-)
+from pydantic import Field, PrivateAttr
 
-from ctxlib.memory import LEAST, parse_memory
 from ctxlib.parameter import Scalar
 from ctxlib.run_pattern import DEFAULT as DEFAULT_PATTERN
 from ctxlib.run_pattern import RunPattern
 from ctxlib.sources import DEFAULT as DEFAULT_SOURCE
-from daemon import parameters, sandbox
-
-Value = int | float | str
-
-READ_ONLY = frozenset({"db_id", "data_format_version"})
-UMASKS = {"owner": 0o077, "group": 0o007, "all": 0o002}
-_SLURM_TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
-_SLURM_NAME = re.compile(r"[\w.,+-]+")
-_HOST = re.compile(r"[A-Za-z0-9_.:-]+")
-
-
-class SettingError(ValueError):
-    """A setting does not exist or cannot have this value; says what would be right."""
-
-
-def _enough_memory(text: str) -> str:
-    if parse_memory(text) < LEAST:
-        raise ValueError("less than 64M")
-    return text
-
-
-def _memory(text: str) -> str:
-    parse_memory(text)
-    return text
-
-
-def _matching(pattern: re.Pattern[str]) -> AfterValidator:
-    def check(text: str) -> str:
-        if pattern.fullmatch(text) is None:
-            raise ValueError("has another form")
-        return text
-
-    return AfterValidator(check)
-
-
-def _run_pattern(text: str) -> str:
-    return RunPattern(text).text
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError("is no absolute path")
-    return text.rstrip("/") or "/"
-
-
-# Each form comes with the words that say what would be right.
-_PATH = "an absolute path"
-_MEMORY_WORDS = "a number with its unit, as 25G or 512M"
-_NAME = "a name as Slurm knows it"
-_PATTERN_WORDS = (
-    "the path of a run's folder below proposal_path, with {run} once for its number and, "
-    "where they are apart, {data} for raw or proc, as {data}/r{run:04d}"
+from daemon import parameters
+from daemon.setting_forms import (
+    AbsolutePath,
+    BackendName,
+    FileName,
+    HostName,
+    Limit,
+    Reserve,
+    RunFolders,
+    SandboxCommand,
+    SlurmName,
+    SlurmTime,
+    SourceName,
 )
-_SOURCE_WORDS = "the name of a source of runs, as euxfel or hdf5"
-_HOST_WORDS = "a host name or an IP address"
-_SANDBOX_WORDS = "a command with its arguments, as a shell takes it"
-AbsolutePath = Annotated[str, AfterValidator(_absolute), Field(title=_PATH)]
-Limit = Annotated[str, AfterValidator(_enough_memory), Field(title=f"{_MEMORY_WORDS}, 64M or more")]
-Reserve = Annotated[str, AfterValidator(_memory), Field(title=_MEMORY_WORDS)]
-SlurmName = Annotated[str, _matching(_SLURM_NAME), Field(title=_NAME)]
-SlurmTime = Annotated[
-    str, _matching(_SLURM_TIME), Field(title="a time limit of Slurm's, as 02:00:00 or 1-12")
-]
-FileName = Annotated[
-    str, _matching(re.compile(r"[^/\0]+")), Field(title="the name of a file, without a folder")
-]
-RunFolders = Annotated[str, AfterValidator(_run_pattern), Field(title=_PATTERN_WORDS)]
-SourceName = Annotated[str, _matching(re.compile(r"[\w.-]+")), Field(title=_SOURCE_WORDS)]
-BackendName = Annotated[
-    str,
-    _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")),
-    Field(title="the name of a backend: local, cluster, or of a configuration in backends/"),
-]
-HostName = Annotated[str, _matching(_HOST), Field(title=_HOST_WORDS)]
-SandboxCommand = Annotated[str, AfterValidator(sandbox.checked), Field(title=_SANDBOX_WORDS)]
+from daemon.typed_settings import TypedSettings
+
+UMASKS = {"owner": 0o077, "group": 0o007, "all": 0o002}
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Settings(BaseModel):
-    """All settings of one folder. Fields without a value of their own have their default."""
+class Settings(TypedSettings):
+    """All settings of one folder."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", coerce_numbers_to_str=True, allow_inf_nan=False
-    )
+    READ_ONLY: ClassVar[frozenset[str]] = frozenset({"db_id", "data_format_version"})
     _warnings: list[str] = PrivateAttr(default_factory=list)
     _params: dict[str, Scalar] = PrivateAttr(default_factory=dict)
 
@@ -240,91 +170,8 @@ class Settings(BaseModel):
         Rows of other programs are left out. A value that cannot be used counts as not set and
         is named in `warnings`.
         """
-        values: dict[str, object] = {}
-        warnings: list[str] = []
-        for key, stored in rows.items():
-            if key not in cls.model_fields or stored is None:
-                continue
-            try:
-                values[key] = _validated(key, stored)
-            except SettingError as error:
-                default = cls.model_fields[key].get_default(call_default_factory=True)
-                warnings.append(f"{error}; taken instead: {default}")
+        values, warnings = cls.usable(rows)
         settings = cls.model_validate(values)
         settings._params, unusable = parameters.from_rows(rows)
         settings._warnings = warnings + unusable
         return settings
-
-
-def normalise(key: str) -> str:
-    """Return `key` as it is stored: dashes are underscores."""
-    return key.strip().replace("-", "_")
-
-
-def known(key: str) -> str:
-    """Return the stored name of a setting; raises SettingError with the nearest ones."""
-    name = normalise(key)
-    if name in Settings.model_fields:
-        return name
-    nearest = difflib.get_close_matches(name, Settings.model_fields, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "db-config lists all settings"
-    raise SettingError(f"there is no setting {key!r}: {hint}")
-
-
-def writable(key: str) -> str:
-    """Return the stored name of a setting that may be changed; raises SettingError."""
-    name = known(key)
-    if name in READ_ONLY:
-        raise SettingError(f"{name} belongs to the database and cannot be changed")
-    return name
-
-
-def parse(key: str, text: str, number: bool = False) -> Value:
-    """Return what is to be stored for the `text` that a user gave for the setting `key`.
-
-    With `number` the text must be a number. Raises SettingError.
-    """
-    name = writable(key)
-    if number:
-        try:
-            float(text)
-        except ValueError:
-            raise SettingError(f"{name}: {text!r} is no number") from None
-    value = _validated(name, text.strip())
-    assert value is not None, "text never becomes None"
-    return value
-
-
-def right(key: str) -> str:
-    """Say in words which values the setting `key` takes."""
-    field = Settings.model_fields[key]
-    schema = Settings.model_json_schema()["properties"][key]
-    [form] = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
-    if "enum" in form:
-        return " or ".join(form["enum"])
-    if form.get("type") in ("integer", "number"):
-        kind = "a whole number" if form["type"] == "integer" else "a number"
-        limits = {name: limit for part in field.metadata for name, limit in _limits(part)}
-        return f"{kind} from {limits['ge']} to {limits['le']}"
-    return str(form["title"])
-
-
-def describe() -> list[tuple[str, object, str]]:
-    """Return (key, default, meaning) of every setting, in the order in which to show them."""
-    return [
-        (key, field.get_default(call_default_factory=True), field.description or "")
-        for key, field in Settings.model_fields.items()
-    ]
-
-
-def _limits(part: object) -> list[tuple[str, object]]:
-    return [(name, getattr(part, name)) for name in ("ge", "le") if hasattr(part, name)]
-
-
-def _validated(key: str, value: object) -> Value | None:
-    try:
-        checked: Value | None = getattr(Settings.model_validate({key: value}), key)
-    except ValidationError:
-        words = right(key) if key not in READ_ONLY else "what the database was made with"
-        raise SettingError(f"{key} cannot be {value!r}: it must be {words}") from None
-    return checked

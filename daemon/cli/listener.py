@@ -49,12 +49,12 @@ def config(
         raise click.UsageError("--delete needs a KEY, and no VALUE")
     if num and value is None:
         raise click.UsageError("--num needs a KEY and its VALUE")
-    from daemon.listener import settings
-    from daemon.settings import SettingError
+    from daemon.listener.settings import ListenerSettings
+    from daemon.typed_settings import SettingError
 
     registry = _registry(listener)
     try:
-        name = None if key is None else settings.known(key)
+        name = None if key is None else ListenerSettings.known(key)
         if name is None:
             _list(registry)
         elif delete:
@@ -64,7 +64,7 @@ def config(
             shown = getattr(_settings(registry), name)
             click.echo("" if shown is None else shown)
         else:
-            parsed = settings.parse(name, value, num)
+            parsed = ListenerSettings.parse(name, value, num)
             _asked(lambda: registry.set(name, parsed))
             click.echo(f"{name} = {parsed}")
     except SettingError as error:
@@ -142,22 +142,22 @@ def _asked(work: Callable[[], T]) -> T:
 
 def _list(registry: "Registry") -> None:
     from daemon.cli.output import print_table
-    from daemon.listener import settings
+    from daemon.listener.settings import ListenerSettings
 
     values = _settings(registry)
     print_table(
         ["key", "value", "default", "meaning"],
         [
             [key, *("" if v is None else str(v) for v in (getattr(values, key), default)), meaning]
-            for key, default, meaning in settings.describe()
+            for key, default, meaning in ListenerSettings.described()
         ],
     )
 
 
 def _settings(registry: "Registry") -> Any:
-    from daemon.listener import settings
+    from daemon.listener.settings import ListenerSettings
 
-    values, warnings = settings.from_rows(_asked(registry.settings))
+    values, warnings = ListenerSettings.from_rows(_asked(registry.settings))
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
     return values

@@ -13,9 +13,10 @@ from daemon.database import Database, SchemaError
 from daemon.events.filesystem import present_events
 from daemon.lock import FolderLock
 from daemon.service import Service
-from daemon.settings import Settings, Value
+from daemon.settings import Settings
 from daemon.store.likeness import Likeness, UnusableError, read_likeness, write_likeness
 from daemon.store.table import RunsTable
+from daemon.typed_settings import Value
 
 
 def make_database(

@@ -21,7 +21,7 @@ from daemon.listener.deliveries import Deliveries
 from daemon.listener.keeper import Keeper
 from daemon.listener.operations import ListenerOperations
 from daemon.listener.registry import Registered, Registry, RegistryError, official_databases
-from daemon.listener.settings import ListenerSettings, from_rows
+from daemon.listener.settings import ListenerSettings
 from daemon.lock import Holder
 from daemon.settings import UMASKS
 
@@ -204,7 +204,7 @@ class Listener:
                 "databases anew with `runtable listener add`"
             )
         self._listed = exists
-        self.settings, warnings = from_rows(rows)
+        self.settings, warnings = ListenerSettings.from_rows(rows)
         for warning in set(warnings) - set(self.warnings):
             LOG.warning("%s", warning)
         self.warnings, self._known = warnings, known

@@ -1,29 +1,16 @@
 """The settings of a listener: what `listener config` reads and writes, typed and checked."""
 
-import difflib
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from daemon.settings import HostName, SandboxCommand, SettingError
-
-Value = int | str
-
-
-def _flag(value: object) -> object:
-    words = {"true": 1, "false": 0, "1": 1, "0": 0}
-    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+from daemon.setting_forms import Flag, HostName, SandboxCommand
+from daemon.typed_settings import TypedSettings
 
 
-_FLAG_WORDS = "1 (yes) or 0 (no)"
-Flag = Annotated[Literal[0, 1], BeforeValidator(_flag), Field(title=_FLAG_WORDS)]
-
-
-class ListenerSettings(BaseModel):
-    """All settings of a listener; each has its default while it is not set."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+class ListenerSettings(TypedSettings):
+    """All settings of a listener."""
 
     static_mode: Flag = Field(
         1, description="1: only databases that were added; 0: also a proposal's own, at its events"
@@ -44,68 +31,8 @@ class ListenerSettings(BaseModel):
         10, ge=0, le=3600, description="seconds that the databases' daemons get when it stops"
     )
 
-
-def from_rows(rows: Mapping[str, object]) -> tuple[ListenerSettings, list[str]]:
-    """Make settings from stored rows; a value that cannot be used is its default, and named."""
-    values: dict[str, object] = {}
-    warnings: list[str] = []
-    for key, stored in rows.items():
-        if key not in ListenerSettings.model_fields or stored is None:
-            continue
-        try:
-            values[key] = _validated(key, stored)
-        except SettingError as error:
-            default = ListenerSettings.model_fields[key].get_default()
-            warnings.append(f"{error}; taken instead: {default}")
-    return ListenerSettings.model_validate(values), warnings
-
-
-def known(key: str) -> str:
-    """Return the stored name of a setting; raises SettingError with the nearest ones."""
-    name = key.strip().replace("-", "_")
-    if name in ListenerSettings.model_fields:
-        return name
-    nearest = difflib.get_close_matches(name, ListenerSettings.model_fields, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]}?" if nearest else "without a KEY, all are listed"
-    raise SettingError(f"a listener has no setting {key!r}: {hint}")
-
-
-def parse(key: str, text: str, number: bool = False) -> Value:
-    """Return what is to be stored for `text`, with `number` only if that is one.
-
-    Raises SettingError, with what would be right.
-    """
-    name = known(key)
-    if number:
-        try:
-            float(text)
-        except ValueError:
-            raise SettingError(f"{name}: {text!r} is no number") from None
-    return _validated(name, text.strip())
-
-
-def describe() -> list[tuple[str, object, str]]:
-    """Return (key, default, meaning) of every setting, in the order in which to show them."""
-    return [
-        (key, field.get_default(), field.description or "")
-        for key, field in ListenerSettings.model_fields.items()
-    ]
-
-
-def _validated(key: str, value: object) -> Value:
-    try:
-        checked: Value = getattr(ListenerSettings.model_validate({key: value}), key)
-    except ValidationError:
-        raise SettingError(f"{key} cannot be {value!r}: it must be {_right(key)}") from None
-    return checked
-
-
-def _right(key: str) -> str:
-    """Say in words which values the setting `key` takes."""
-    schema = ListenerSettings.model_json_schema()["properties"][key]
-    [form] = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
-    if key == "share_with":
-        return " or ".join(form["enum"])
-    if "minimum" in form:
-        return f"a whole number from {form['minimum']} to {form['maximum']}"
-    return str(form["title"])
+    @classmethod
+    def from_rows(cls, rows: Mapping[str, object]) -> tuple[Self, list[str]]:
+        """Make settings from stored rows; what cannot be used has its default, and is named."""
+        values, warnings = cls.usable(rows)
+        return cls.model_validate(values), warnings

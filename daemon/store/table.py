@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from daemon.database import Database, SchemaError, run_script
-from daemon.settings import Settings, Value
+from daemon.settings import Settings
 from daemon.store import formats, rows, schema
 from daemon.store.views import Views
+from daemon.typed_settings import Value
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ class RunsTable:
         return settings
 
     async def set_setting(self, key: str, value: Value) -> None:
-        """Store a setting; `value` is what `settings.parse` gave for it."""
+        """Store a setting; `value` is what `Settings.parse` gave for it."""
         await self._database.write(
             lambda c: c.execute(
                 "INSERT INTO metameta (key, value) VALUES (?, ?) "

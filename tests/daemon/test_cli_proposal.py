@@ -6,7 +6,7 @@ import pytest
 from cli_fake import FakeService, Run
 
 from daemon.cli.folder import PROPOSAL
-from daemon.settings import right
+from daemon.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -56,4 +56,4 @@ def test_a_number_that_is_none(
 
 
 def test_numbers_are_those_of_the_setting() -> None:
-    assert right("proposal") == f"a whole number from {PROPOSAL.min} to {PROPOSAL.max}"
+    assert Settings.right("proposal") == f"a whole number from {PROPOSAL.min} to {PROPOSAL.max}"

@@ -15,8 +15,8 @@ from daemon.listener import NAME, is_listener
 from daemon.listener.deliveries import MIGRATIONS, Deliveries
 from daemon.listener.registry import Registry, RegistryError
 from daemon.listener.service import Listener
-from daemon.listener.settings import from_rows, parse
-from daemon.settings import SettingError
+from daemon.listener.settings import ListenerSettings
+from daemon.typed_settings import SettingError
 
 EVENT = MigrationEvent(1234, 42, "raw", "notify", "key", 1.0)
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
         ("add", 1234, tmp_path / "db"): "is for proposal 55, not 1234",
         ("add", "x"): "'x' is no proposal number",
         ("add", 999998): "proposal 999998 was not found",
-        ("config", "nosuch"): "a listener has no setting 'nosuch'",
+        ("config", "nosuch"): "there is no setting 'nosuch'",
         ("config", "static-mod"): "did you mean static_mode?",
         ("config", "static_mode", "2"): "it must be 1 (yes) or 0 (no)",
         ("config", "stop_grace", "4000"): "it must be a whole number from 0 to 3600",
@@ -112,7 +112,7 @@ def test_a_file_of_damnits_listener_is_used(tmp_path: Path) -> None:
         (1234, Path("/a")),
     ]
     assert registry.remove(tmp_path / "below")
-    settings, warnings = from_rows(registry.settings())
+    settings, warnings = ListenerSettings.from_rows(registry.settings())
     assert settings.static_mode == 0
     assert [text.partition(":")[0] for text in warnings] == ["allow_local_processing cannot be '2'"]
     registry.set("static_mode", 1)
@@ -126,10 +126,10 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 
 
 def test_settings_are_typed() -> None:
-    assert parse("static_mode", " 1 ") == 1
-    assert parse("stop-grace", "7", number=True) == 7
+    assert ListenerSettings.parse("static_mode", " 1 ") == 1
+    assert ListenerSettings.parse("stop-grace", "7", number=True) == 7
     with pytest.raises(SettingError, match="command"):
-        parse("sandbox_args", "  ")
+        ListenerSettings.parse("sandbox_args", "  ")
 
 
 async def test_an_event_waits_for_each_database_until_that_has_it(deliveries: Deliveries) -> None:

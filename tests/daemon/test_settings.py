@@ -1,15 +1,8 @@
 import pytest
 
 from ctxlib.memory import parse_memory
-from daemon.settings import (
-    READ_ONLY,
-    SettingError,
-    Settings,
-    describe,
-    normalise,
-    parse,
-    right,
-)
+from daemon.settings import Settings
+from daemon.typed_settings import SettingError
 
 
 @pytest.mark.parametrize(
@@ -55,7 +48,7 @@ def test_no_memory(text):
     ],
 )
 def test_parse(key, text, value):
-    found = parse(key, text)
+    found = Settings.parse(key, text)
     assert found == value
     assert type(found) is type(value)
 
@@ -82,19 +75,19 @@ def test_parse(key, text, value):
         ("supervisor_host", "a host", "a host name"),
         ("db_id", "1", "cannot be changed"),
         ("noncluster_cpu", "8", "did you mean noncluster_cpus"),
-        ("qqq", "8", "lists all settings"),
+        ("qqq", "8", "without a KEY, all are listed"),
     ],
 )
 def test_refused_with_what_would_be_right(key, text, words):
     with pytest.raises(SettingError, match=words) as refused:
-        parse(key, text)
-    assert normalise(key) in str(refused.value)
+        Settings.parse(key, text)
+    assert key.replace("-", "_") in str(refused.value)
 
 
 def test_number_asks_for_a_number():
-    assert parse("concurrent_jobs", "20", number=True) == 20
+    assert Settings.parse("concurrent_jobs", "20", number=True) == 20
     with pytest.raises(SettingError, match="'x' is no number"):
-        parse("slurm_partition", "x", number=True)
+        Settings.parse("slurm_partition", "x", number=True)
 
 
 def test_from_rows_takes_what_the_peer_stored():
@@ -124,7 +117,7 @@ def test_a_bad_stored_value_is_the_default_and_a_warning():
 
 
 def test_every_setting_is_described():
-    described = {key: (default, meaning) for key, default, meaning in describe()}
+    described = {key: (default, meaning) for key, default, meaning in Settings.described()}
     assert described["settle_seconds"] == (
         10.0,
         "seconds without a change after which a run is complete",
@@ -132,8 +125,8 @@ def test_every_setting_is_described():
     assert described["local_jobs"][0] >= 1
     for key, (_, meaning) in described.items():
         assert meaning
-        if key not in READ_ONLY:
-            assert right(key)
+        if key not in Settings.READ_ONLY:
+            assert Settings.right(key)
 
 
 def test_share_with_is_a_umask():

@@ -20,7 +20,7 @@ from example_runs import make_proc, make_raw
 
 from ctxlib.places import DATA_ROOT
 from daemon.cli import COMMANDS
-from daemon.settings import describe
+from daemon.settings import Settings
 from daemon.supervisor import shutdown
 
 pytestmark = pytest.mark.system
@@ -103,7 +103,7 @@ def test_what_a_page_says_works(page: Path, database: Path, tmp_path: Path) -> N
 
 def test_every_setting_has_its_line() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
-    assert [key for key, _, _ in describe() if f"`{key}`" not in page] == []
+    assert [key for key, _, _ in Settings.described() if f"`{key}`" not in page] == []
 
 
 def test_every_command_is_shown() -> None:
