@@ -14,7 +14,7 @@ class SettingError(ValueError):
 
 
 class TypedSettings(BaseModel):
-    """Settings, declared as fields with default, range and description; one not set has its default.
+    """Settings declared as fields with range, description, and the default of what is not set.
 
     `READ_ONLY` are those that people cannot change.
     """
