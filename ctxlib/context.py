@@ -97,7 +97,7 @@ def _explain(error: BaseException, path: str) -> Problem:
 def main(context: str, result: str, backends: str = "null") -> None:
     """Load a context file and write what is in it to the JSON file `result`.
 
-    `backends` is a JSON list of the names that variables may give; any if it is null.
+    `backends` is a JSON object of the names that variables may give, as `Graph` takes it.
     """
     from ctxlib.advice import advice
     from ctxlib.graph import Graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -75,8 +75,11 @@ class Graph:
     `problems` are all there are, the context's included, by line.
     """
 
-    def __init__(self, context: Context, backends: Collection[str] | None = None) -> None:
-        """Resolve `context`; `backends` are the names that its variables may give, None: any."""
+    def __init__(self, context: Context, backends: Mapping[str, str] | None = None) -> None:
+        """Resolve `context`, whose variables may name the `backends`; None: any.
+
+        Each has the reason for which variables cannot run there after all, "" where they can.
+        """
         self.context = context
         self._backends = backends
         self._found: dict[str, list[Problem]] = {name: [] for name in context.variables}
@@ -156,11 +159,11 @@ class Graph:
         chosen = self._selection.chosen(data, variables, match)
         return self._selection.parts(chosen, home)[1:]
 
-    def with_backends(self, backends: Collection[str] | None) -> Graph:
+    def with_backends(self, backends: Mapping[str, str] | None) -> Graph:
         """Give the graph when variables may name just these backends; this one if they do."""
-        named = {variable.backend for variable in self.context.variables.values()} - {None}
+        named = {v.backend for v in self.context.variables.values() if v.backend is not None}
         wrong, before = (
-            set() if known is None else named.difference(known)
+            {} if known is None else {n: known.get(n) for n in named if known.get(n) != ""}
             for known in (backends, self._backends)
         )
         return self if wrong == before else Graph(self.context, backends)
@@ -244,12 +247,15 @@ class Graph:
         )
 
     def _backend(self, variable: Variable) -> str | None:
-        """Give the backend that a variable names, "" for one that there is not; None: none."""
+        """Give the backend that a variable names, "" for one that is none for it; None: none."""
         name = variable.backend
-        if name is None or self._backends is None or name in self._backends:
+        if name is None or self._backends is None or self._backends.get(name) == "":
             return name
-        names = ", ".join(sorted(self._backends))
-        guess = nearest(name, self._backends)
+        if why := self._backends.get(name):
+            self._report(variable, f"backend {name!r} {why}", "name another one", "backend=")
+            return ""
+        able = [each for each, why in self._backends.items() if not why]
+        names, guess = ", ".join(sorted(able)), nearest(name, able)
         mend = f"{guess} There are: {names}" if guess else f"there are: {names}"
         self._report(variable, f"there is no backend {name!r}", mend, "backend=")
         return ""

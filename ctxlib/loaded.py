@@ -33,8 +33,10 @@ class Loaded:
         """Describe a graph."""
         return cls(graph, graph.context.sha256, graph.describe())
 
-    def for_backends(self, backends: Sequence[str] | None) -> Loaded:
-        """The same when variables may name these backends (None: any)."""
+    def for_backends(self, backends: Mapping[str, str] | Sequence[str] | None) -> Loaded:
+        """The same when variables may name these backends (None: any), as `Graph` takes them."""
+        if backends is not None and not isinstance(backends, Mapping):
+            backends = dict.fromkeys(backends, "")  # requests of earlier versions have a list
         graph = self.graph.with_backends(backends)
         return self if graph is self.graph else Loaded.with_graph(graph)
 

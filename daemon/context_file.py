@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
@@ -31,14 +31,14 @@ async def check(
     context: Path,
     library: Path,
     interpreter: Interpreter,
-    backends: Sequence[str] | None = None,
+    backends: Mapping[str, str] | None = None,
     *,
     timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
     """What `context` defines and what is wrong with it, as `python -m ctxlib.context` tells it.
 
-    `library` is where ctxlib is imported from, `backends` are the names that variables may give
-    (None: any). Returns {"variables": […], "problems": […]}, or
+    `library` is where ctxlib is imported from, `backends` are those that variables may name, as
+    `ctxlib.graph.Graph` takes them. Returns {"variables": […], "problems": […]}, or
     {"broken": […]} when the file cannot be executed, or its process ends or hangs.
     """
 
@@ -75,12 +75,12 @@ class ContextFile:
         mended: Callable[[], None],
         log: Logger,
         clock: Callable[[], float] = time.monotonic,
-        backends: Callable[[], list[str] | None] = lambda: None,
+        backends: Callable[[], dict[str, str] | None] = lambda: None,
     ) -> None:
         """Know `path`; `register` is told the variables of each version that can be executed.
 
-        `mended` is called when a file that could not be executed can be; `backends` gives the
-        names that variables may give (None: any).
+        `mended` is called when a file that could not be executed can be; `backends` gives
+        those that variables may name, as `ctxlib.graph.Graph` takes them.
         """
         self._backends = backends
         self._path = path
@@ -272,7 +272,7 @@ class _Look:
     context: _Stamp
     beside: object
     files: dict[str, _Stamp]
-    backends: list[str] | None
+    backends: dict[str, str] | None
 
     @classmethod
     def at(
@@ -280,7 +280,7 @@ class _Look:
         path: Path,
         interpreter: Interpreter,
         files: Iterable[str],
-        backends: list[str] | None,
+        backends: dict[str, str] | None,
     ) -> "_Look":
         """Look, which waits for the disk."""
         context: _Stamp

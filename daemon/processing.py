@@ -92,7 +92,7 @@ class Processing:
             "match": list(job.match),
             "params": {**settings.params, **job.params},
             "part": job.part,
-            "backends": self._backends.names(),
+            "backends": self._backends.for_variables(),
             "inputs": list(job.inputs),
             "database": str(self._folder),
             "context": str(context),

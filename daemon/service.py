@@ -136,7 +136,7 @@ class Service:
             interpreter=self.processing.interpreter,
             register=self.table.register,
             mended=self._context_mended,
-            backends=self.backends.names,
+            backends=self.backends.for_variables,
             log=LOG,
         )
 

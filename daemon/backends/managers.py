@@ -8,9 +8,10 @@ it was submitted, whatever becomes of the file.
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,30 @@ class Backends:
         """Look into `folder`; `has_slurm` tells whether jobs can be given to Slurm here."""
         self._folder = folder
         self._has_slurm = has_slurm or (lambda: shutil.which("sbatch") is not None)
+        self._uses: dict[Path, tuple[tuple[int, int], str]] = {}
 
     def names(self) -> list[str]:
         """The names that a variable or a command may give, in order."""
         return sorted({*BUILT_IN, CLUSTER, *files.named(self._folder)} - {SEQUENTIAL})
+
+    def for_variables(self) -> dict[str, str]:
+        """The names that a variable may give, and why it cannot run there after all, else ""."""
+        named = files.named(self._folder)
+        return {
+            name: self._use(name, named[name]) if name in named else "" for name in self.names()
+        }
+
+    def _use(self, name: str, path: Path) -> str:
+        """What the configuration in a file is for, if not for variables; read when it is new."""
+        try:
+            found = path.stat()
+            state = (found.st_mtime_ns, found.st_ino)
+            if self._uses.get(path, (None,))[0] != state:
+                config = files.read_named(self._folder, name)
+                self._uses[path] = (state, not_for_variables(name, config))
+        except (ConfigurationError, OSError):
+            return ""  # its jobs wait until it is mended
+        return self._uses[path][1]
 
     def configuration(self, name: str) -> BackendConfig:
         """The configuration called `name`. Raises ConfigurationError, UnknownBackend, OSError."""
@@ -100,9 +121,19 @@ class Backends:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"{title}@{digest}"
         kept = self._once(name)
-        if not kept.exists():
+        if kept.exists():
+            os.utime(kept)  # it is used from now on: see `unused`
+        else:
             files.save(kept, text)
         return name
+
+    def unused(self, used: Collection[str], before: float) -> list[Path]:
+        """The files with configurations for once that are older and for none of the names `used`.
+
+        `before` is a Unix time in seconds.
+        """
+        kept = (self._folder / files.FOLDER / ONCE).glob("*.json")
+        return sorted(p for p in kept if p.stem not in used and p.stat().st_mtime < before)
 
     def _once(self, name: str) -> Path:
         if Path(name).name != name:
@@ -242,9 +273,15 @@ class Managers:
 
 def check_variables(name: str, config: BackendConfig) -> None:
     """Raise ConfigurationError for a configuration that is for jobs with a command alone."""
-    if fields := config.command_fields():
-        words = f"backend {name!r} is for commands, by its {', '.join(fields)}"
-        raise ConfigurationError([f"{words}: `runtable run --backend {name}` executes one"])
+    if words := not_for_variables(name, config):
+        raise ConfigurationError([f"backend {name!r} {words}"])
+
+
+def not_for_variables(name: str, config: BackendConfig) -> str:
+    """What a configuration is for alone, when that is commands; "" when it is not."""
+    fields = ", ".join(config.command_fields())
+    words = f"is for commands, by its {fields}: `runtable run --backend {name}` executes one"
+    return words if fields else ""
 
 
 def described(config: BackendConfig) -> Configuration:

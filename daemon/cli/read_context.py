@@ -40,16 +40,19 @@ def _checked(file: Path, folder: Path) -> dict[str, Any]:
     import asyncio
 
     import ctxlib
+    from daemon.backends.managers import Backends
     from daemon.context_file import check
 
     rows: dict[str, Any] = {}
+    backends = None  # those of a database are known where it is
     if (folder / DATABASE).exists():
         with connect(folder) as service:
             rows = service.call("settings")["rows"]
+        backends = Backends(folder).for_variables()
     python = rows.get("context_python") or sys.executable
     interpreter = Interpreter.of(python, rows.get("sandbox_args"), folder)
     library = Path(ctxlib.__file__).parent.parent
-    found = asyncio.run(check(file.absolute(), library, interpreter))
+    found = asyncio.run(check(file.absolute(), library, interpreter, backends))
     broken = found.get("broken")
     return {
         "variables": found.get("variables", []),

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from ctxlib.job_folder import FRAGMENTS, attempts
+from daemon.backends.managers import Backends
 from daemon.database import Database
 from daemon.events.letters import OLD_LETTERS
 from daemon.jobs.job import COMBINED, job_of
@@ -120,6 +121,7 @@ class Housekeeping:
             ("dead letter", "it is old", OLD_LETTERS, {}),
         ):
             found += await self._rows(kind, why, query, {**values, **more}, dry_run=dry_run)
+        found += await self._unused_configurations(dry_run=dry_run)
         return found + await self._old_libraries(dry_run=dry_run)
 
     async def what_is_wrong(self, *, dry_run: bool = False) -> list[Waste]:
@@ -163,23 +165,34 @@ class Housekeeping:
         """
         if connection.execute(_OLD_FOLDERS, values).fetchone() is None:
             return []
-        return [self._remove_folder(self._jobs / waste.name, waste)]
+        return [self._remove(self._jobs / waste.name, waste)]
 
     async def _remove_unless(self, dry_run: bool, path: Path, waste: Waste) -> Waste:
         if waste.kept or dry_run:
             return waste
-        return await asyncio.to_thread(self._remove_folder, path, waste)
+        return await asyncio.to_thread(self._remove, path, waste)
 
-    def _remove_folder(self, path: Path, waste: Waste) -> Waste:
-        """In a thread."""
+    def _remove(self, path: Path, waste: Waste) -> Waste:
+        """In a thread; a file goes in the same way."""
         try:
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         except FileNotFoundError:
             pass  # somebody else was quicker
         except OSError as error:
             self._log.warning("%s stays: %s", path, error)
             return Waste(waste.kind, waste.name, waste.why, kept=str(error))
         return waste
+
+    async def _unused_configurations(self, *, dry_run: bool) -> list[Waste]:
+        """Configurations that were given for once, and whose jobs are forgotten."""
+        used = await self._ids("SELECT DISTINCT backend AS id FROM jobs", {})
+        before = self._now() - DAY
+        unused = await asyncio.to_thread(Backends(self._folder).unused, used, before)
+        found = []
+        for path in unused:
+            waste = Waste("configuration", path.stem, "it was for once, and no job uses it")
+            found.append(await self._remove_unless(dry_run, path, waste))
+        return found
 
     async def _old_libraries(self, *, dry_run: bool) -> list[Waste]:
         active = f"SELECT id FROM jobs WHERE state IN {listed(ACTIVE)} LIMIT 1"

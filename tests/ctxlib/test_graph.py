@@ -97,7 +97,7 @@ def test_a_backend_has_one_part_unless_its_variables_need_its_own():
 def test_a_backend_that_there_is_not_costs_its_variable_alone():
     graph = graph_of(
         *(variable("a", backend="gpo"), variable("b", ["a"]), variable("c")),
-        backends=["local", "gpu"],
+        backends={"local": "", "gpu": "", "gpp": "is for commands"},
     )
     [problem] = graph.problems
     assert str(problem).endswith(
@@ -105,9 +105,12 @@ def test_a_backend_that_there_is_not_costs_its_variable_alone():
     )
     assert names(graph.select(data="all", part="")) == ["a", "b", "c"]
     assert graph.nodes["a"].problem is not None
-    assert graph.with_backends(["local", "gpo"]).problems == []
+    assert graph.with_backends({"local": "", "gpo": ""}).problems == []
+    [problem] = graph.with_backends({"gpo": "is for commands"}).problems
+    assert str(problem).endswith("backend 'gpo' is for commands (name another one)")
     other = graph_of(variable("a", backend="gpu"))
-    assert other.with_backends(["gpu"]) is other
+    assert other.with_backends({"gpu": ""}) is other
+    assert other.with_backends(None) is other
 
 
 def test_raw_on_proc_is_a_problem_at_any_distance():

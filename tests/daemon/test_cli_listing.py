@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from cli_fake import FakeService, Run
 
+from daemon.backends.configurations import files
 from daemon.cli.output import local_time
 from daemon.control import ServiceError
 
@@ -243,3 +244,18 @@ def test_check_looks_at_any_file_and_touches_no_database(
     assert "line 1" in result.stderr
     assert cli_service.asked == []
     assert list((tmp_path / "elsewhere").iterdir()) == [file]
+    # Beside a database it is known which backends there are.
+    file.write_text(
+        "from damnit_ctx import Variable\n\n"
+        '@Variable(backend="fits")\ndef fit(run):\n    return 1\n\n'
+        '@Variable(backend="fast")\ndef quick(run):\n    return 1\n\n'
+        '@Variable(backend="fats")\ndef slow(run):\n    return 1\n'
+    )
+    assert "3 variables, 0 problems" in cli("read-context", "--check", file).stdout
+    cli_service.answers["settings"] = {"rows": {}}
+    for name, text in [("fast", "type: local\n"), ("fits", "type: local\ncommand: make\n")]:
+        files.save(tmp_path / f"backends/{name}.yml", text)
+    result = cli("read-context", tmp_path, "--check", file)
+    assert "3 variables, 2 problems" in result.stdout
+    assert "fit: backend 'fits' is for commands, by its command: `runtable run" in result.stderr
+    assert "slow: there is no backend 'fats' (did you mean 'fast'?" in result.stderr

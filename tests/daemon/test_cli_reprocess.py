@@ -74,7 +74,9 @@ def test_the_selection_is_handed_on(cli: Run, cli_service: FakeService, cli_fold
     assert cli("reprocess", "1", "--in", cli_folder).exit_code == 0
 
 
-def test_a_backend_is_a_name_or_a_file(cli: Run, cli_service: FakeService, tmp_path: Path) -> None:
+def test_a_backend_is_a_name_a_file_or_a_line(
+    cli: Run, cli_service: FakeService, tmp_path: Path
+) -> None:
     file = tmp_path / "fast.yml"
     file.write_text("type: local\ntimeout: 90\nworking_dir: here\n")
     assert cli("reprocess", "1", "--backend", "gpu", "--no-wait").exit_code == 0
@@ -86,6 +88,19 @@ def test_a_backend_is_a_name_or_a_file(cli: Run, cli_service: FakeService, tmp_p
         "fast",
         {"type": "local", "timeout": 90, "working_dir": here},
     )
+    awkward = tmp_path / "so fast.v2.yml"
+    file.rename(awkward)
+    for given, name in [(awkward, "so-fast-v2"), ("local:timeout=90", "local")]:
+        cli("reprocess", "1", "--backend", given, "--no-wait")
+        asked = cli_service.asked[-1][1]
+        assert (asked["backend"], asked["configuration"]["timeout"]) == (name, 90)
+    for wrong, why in [
+        ("local:timeout=1", "local:timeout=1: timeout: Input should be greater"),
+        ("loca:", "there is no 'loca' (did you mean 'local'?"),
+        ("none.yml", "none.yml cannot be read: No such file or directory"),
+    ]:
+        answer = cli("reprocess", "1", "--backend", wrong)
+        assert (answer.exit_code, why in answer.stderr) == (2, True), answer.stderr
     file.write_text("type: local\ntimeout: 1\n")
     answer = cli("reprocess", "1", "--backend", file)
     assert (answer.exit_code, "timeout" in answer.stderr) == (2, True)

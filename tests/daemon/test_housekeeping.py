@@ -1,12 +1,14 @@
 """What is removed by age and by cleaning up, and what never is."""
 
 import asyncio
+import os
 import sqlite3
 
 import pytest
 from queue_helpers import eventually, make_event
 from scheduler_bench import LOG, whole
 
+from daemon.backends.managers import Backends
 from daemon.jobs import housekeeping
 from daemon.jobs.changes import UnknownJob
 from daemon.jobs.housekeeping import DAY, Housekeeping, Waste
@@ -79,6 +81,27 @@ async def test_folders_go_by_age_once_their_results_are_in(bench, keeper):
     bench.time += 100 * DAY
     await keeper.by_age()
     assert folders(bench) == [kept.id]  # its results are nowhere else
+
+
+async def test_a_configuration_for_once_goes_with_the_last_of_its_jobs(bench, keeper):
+    bench.time += 100 * DAY
+    backends = Backends(bench.folder)
+    used, unused, new = (
+        backends.once(title, {"type": "local"}) for title in ("used", "unused", "new")
+    )
+    kept = {name: bench.folder / f"backends/.once/{name}.json" for name in (used, unused, new)}
+    for name in (used, unused):
+        os.utime(kept[name], (0.0, 0.0))
+    os.utime(kept[new], (bench.time, bench.time))
+    await bench.submit(1, backend=used)
+    gone = Waste("configuration", unused, "it was for once, and no job uses it")
+    assert gone in await keeper.by_age(dry_run=True)
+    assert kept[unused].exists()
+    assert gone in await keeper.by_age()
+    assert [path.exists() for path in kept.values()] == [True, False, True]
+    os.utime(kept[new], (0.0, 0.0))
+    backends.once("new", {"type": "local"})  # somebody is about to use it again
+    assert kept[new].stat().st_mtime > 0
 
 
 async def test_a_folder_that_a_later_job_needs_stays_and_so_does_a_library_in_use(bench, keeper):
