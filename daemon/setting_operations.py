@@ -31,20 +31,12 @@ class SettingOperations:
         """
         rows = await self._service.table.setting_rows()
         declared = self._service.context.parameters or []
-        values = Settings.from_rows(rows)
         return {
             "rows": rows,
             "settings": [
-                {
-                    "key": key,
-                    "value": getattr(values, key),
-                    "default": default,
-                    "meaning": meaning,
-                    "set": rows.get(key) is not None,
-                }
-                for key, default, meaning in Settings.described()
-            ]
-            + parameters.listed(rows, declared),
+                *Settings.from_rows(rows).listed(rows),
+                *parameters.listed(rows, declared),
+            ],
         }
 
     async def set(self, key: str, value: str, number: bool = False) -> dict[str, Any]:

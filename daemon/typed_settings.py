@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -92,12 +92,20 @@ class TypedSettings(BaseModel):
             words = " or ".join(form["enum"])
         return words or str(form["title"])
 
-    @classmethod
-    def described(cls) -> list[tuple[str, object, str]]:
-        """(key, default, meaning) of every setting, in the order in which to show them."""
+    def listed(self, rows: Mapping[str, object]) -> list[dict[str, Any]]:
+        """Each setting as people see it: `key`, `value`, `default`, `meaning`, and if it is `set`.
+
+        `rows` are the stored ones that these settings were made from.
+        """
         return [
-            (key, field.get_default(call_default_factory=True), field.description or "")
-            for key, field in cls.model_fields.items()
+            {
+                "key": key,
+                "value": getattr(self, key),
+                "default": field.get_default(call_default_factory=True),
+                "meaning": field.description or "",
+                "set": rows.get(key) is not None,
+            }
+            for key, field in type(self).model_fields.items()
         ]
 
     @classmethod

@@ -1,20 +1,19 @@
 """`runtable db-config`: the settings of a database."""
 
-import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.cli.folder import connect, database_folder, in_option
-from daemon.cli.output import print_table
+from daemon.cli.setting import Setting, carry_out, check_usage, setting_arguments
+
+if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
+    from daemon.cli.connection import Connection
 
 
 @click.command("db-config")
-@click.argument("key", required=False)
-@click.argument("value", required=False)
-@click.option("-d", "--delete", is_flag=True, help="Delete KEY, so that its default holds.")
-@click.option("--num", is_flag=True, help="VALUE is a number.")
+@setting_arguments
 @in_option
 def command(
     key: str | None, value: str | None, delete: bool, num: bool, directory: str | None
@@ -23,61 +22,24 @@ def command(
 
     Dashes and underscores in KEY are the same. "param.NAME" is the parameter NAME of context.py.
     """
-    if delete and (key is None or value is not None):
-        raise click.UsageError("--delete needs a KEY, and no VALUE")
-    if num and value is None:
-        raise click.UsageError("--num needs a KEY and its VALUE")
+    check_usage(key, value, delete=delete, num=num)
     with connect(database_folder(directory)) as service:
-        settings = service.call("settings")["settings"]
-        if key is None:
-            _list(settings)
-            return
-        setting = _find(settings, key, must_exist=value is None and not delete)
-        name = setting["key"]
-        if delete:
-            service.call("delete", key=name)
-            _say_deleted(setting)
-        elif value is None:
-            click.echo(_text(setting["value"]))
-        else:
-            answer = service.call("set", key=name, value=value, number=num)
-            click.echo(f"{name} = {value}")
-            if answer.get("note"):
-                click.echo(f"Note: {answer['note']}", err=True)
+        carry_out(_Served(service), key, value, delete=delete, num=num)
 
 
-def _list(settings: Iterable[Mapping[str, Any]]) -> None:
-    print_table(
-        ["key", "value", "default", "meaning"],
-        [
-            [item["key"], _text(item["value"]), _text(item["default"]), item["meaning"]]
-            for item in settings
-        ],
-    )
+class _Served:
+    """The settings of a database, in the hands of whoever serves it."""
 
+    def __init__(self, service: "Connection") -> None:
+        self._service = service
 
-def _find(
-    settings: Iterable[Mapping[str, Any]], key: str, *, must_exist: bool
-) -> Mapping[str, Any]:
-    """The setting `key`; a parameter that is neither set nor declared, if it need not exist."""
-    by_name = {item["key"]: item for item in settings}
-    name = key.replace("-", "_")
-    if name not in by_name and name.startswith("param.") and not must_exist:
-        return {"key": name, "value": None, "default": None, "set": False}
-    if name not in by_name:
-        nearest = difflib.get_close_matches(name, by_name, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else "without a KEY, all are listed"
-        raise click.ClickException(f"there is no setting {name!r}: {hint}")
-    return by_name[name]
+    def listed(self) -> Sequence[Setting]:
+        found: Sequence[Setting] = self._service.call("settings")["settings"]
+        return found
 
+    def set(self, key: str, text: str, *, number: bool) -> Mapping[str, Any]:
+        answer: Mapping[str, Any] = self._service.call("set", key=key, value=text, number=number)
+        return answer
 
-def _say_deleted(setting: Mapping[str, Any]) -> None:
-    if setting["set"]:
-        default = _text(setting["default"]) or "no value"
-        click.echo(f"Deleted {setting['key']} (was {_text(setting['value'])}; now {default})")
-    else:
-        click.echo(f"{setting['key']} was not set")
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    def delete(self, key: str) -> None:
+        self._service.call("delete", key=key)

@@ -3,13 +3,14 @@
 These commands write `listener.sqlite` themselves; a listener that runs takes it over in a second.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from daemon.cli.folder import DATABASE, program, quote
+from daemon.cli.setting import Setting, carry_out, check_usage, setting_arguments
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
     from daemon.listener.registry import Registry
@@ -36,39 +37,44 @@ def command() -> None:
 
 
 @command.command("config")
-@click.argument("key", required=False)
-@click.argument("value", required=False)
-@click.option("-d", "--delete", is_flag=True, help="Delete KEY, so that its default holds.")
-@click.option("--num", is_flag=True, help="VALUE is a number.")
+@setting_arguments
 @_in_option
 def config(
     key: str | None, value: str | None, delete: bool, num: bool, listener: Path | None
 ) -> None:
     """List the listener's settings, show KEY, or set KEY to VALUE."""
-    if delete and (key is None or value is not None):
-        raise click.UsageError("--delete needs a KEY, and no VALUE")
-    if num and value is None:
-        raise click.UsageError("--num needs a KEY and its VALUE")
-    from daemon.listener.settings import ListenerSettings
-    from daemon.typed_settings import SettingError
+    check_usage(key, value, delete=delete, num=num)
+    carry_out(_Stored(_registry(listener)), key, value, delete=delete, num=num)
 
-    registry = _registry(listener)
-    try:
-        name = None if key is None else ListenerSettings.known(key)
-        if name is None:
-            _list(registry)
-        elif delete:
-            _asked(lambda: registry.delete(name))
-            click.echo(f"Deleted {name}")
-        elif value is None:
-            shown = getattr(_settings(registry), name)
-            click.echo("" if shown is None else shown)
-        else:
-            parsed = ListenerSettings.parse(name, value, num)
-            _asked(lambda: registry.set(name, parsed))
-            click.echo(f"{name} = {parsed}")
-    except SettingError as error:
-        raise click.ClickException(str(error)) from error
+
+class _Stored:
+    """The settings of a listener, in its file."""
+
+    def __init__(self, registry: "Registry") -> None:
+        self._registry = registry
+
+    def listed(self) -> Sequence[Setting]:
+        from daemon.listener.settings import ListenerSettings
+
+        rows = _asked(self._registry.settings)
+        values, warnings = ListenerSettings.from_rows(rows)
+        for warning in warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        return values.listed(rows)
+
+    def set(self, key: str, text: str, *, number: bool) -> Mapping[str, Any]:
+        from daemon.listener.settings import ListenerSettings
+        from daemon.typed_settings import SettingError
+
+        try:
+            value = ListenerSettings.parse(key, text, number)
+        except SettingError as error:
+            raise click.ClickException(str(error)) from error
+        _asked(lambda: self._registry.set(key, value))
+        return {"value": value}
+
+    def delete(self, key: str) -> None:
+        _asked(lambda: self._registry.delete(key))
 
 
 @command.command("add")
@@ -99,10 +105,11 @@ def rm(db_dir: str, listener: Path | None) -> None:
     """Serve the database in DIR no more. Its files stay."""
     folder = _absolute(db_dir)
     registry = _registry(listener)
-    if _asked(lambda: registry.remove(folder)):
-        click.echo(f"Removed database at {folder}")
-    else:
-        click.echo(f"No database at {folder} was served")
+    if not _asked(lambda: registry.remove(folder)):
+        raise click.ClickException(
+            f"no database at {folder} is served; `{program()} listener databases` lists what is"
+        )
+    click.echo(f"Removed database at {folder}")
 
 
 @command.command("databases")
@@ -138,29 +145,6 @@ def _asked(work: Callable[[], T]) -> T:
         return work()
     except RegistryError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _list(registry: "Registry") -> None:
-    from daemon.cli.output import print_table
-    from daemon.listener.settings import ListenerSettings
-
-    values = _settings(registry)
-    print_table(
-        ["key", "value", "default", "meaning"],
-        [
-            [key, *("" if v is None else str(v) for v in (getattr(values, key), default)), meaning]
-            for key, default, meaning in ListenerSettings.described()
-        ],
-    )
-
-
-def _settings(registry: "Registry") -> Any:
-    from daemon.listener.settings import ListenerSettings
-
-    values, warnings = ListenerSettings.from_rows(_asked(registry.settings))
-    for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
-    return values
 
 
 def _proposal(text: str) -> int:

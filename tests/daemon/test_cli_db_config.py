@@ -20,7 +20,8 @@ SETTINGS = [
 @pytest.fixture(autouse=True)
 def _answers(cli_service: FakeService) -> None:
     cli_service.answers["settings"] = {"rows": {}, "settings": SETTINGS}
-    cli_service.answers["set"] = cli_service.answers["delete"] = {}
+    cli_service.answers["set"] = {"value": 8}
+    cli_service.answers["delete"] = {}
 
 
 def test_without_arguments_all_are_listed(cli: Run) -> None:

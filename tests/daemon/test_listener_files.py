@@ -52,7 +52,9 @@ def test_databases_are_added_listed_and_taken_out(
     )
     assert is_listener(listener)
     assert run(listener, "rm", other).stdout == f"Removed database at {other}\n"
-    assert run(listener, "rm", other).stdout == f"No database at {other} was served\n"
+    gone = run(listener, "rm", other)
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert f"no database at {other} is served; `damnit listener databases`" in gone.stderr
     assert run(listener, "databases").stdout == f"p1234: {official}\n"
 
 
@@ -90,7 +92,8 @@ def test_settings_are_stored_shown_and_deleted(tmp_path: Path) -> None:
     assert run(tmp_path, "config", "static_mode").stdout == "0\n"
     assert run(tmp_path, "config", "sandbox_args").stdout == "\n"
     assert "static_mode             0          1        " in run(tmp_path, "config").stdout
-    assert run(tmp_path, "config", "-d", "static_mode").exit_code == 0
+    deleted = run(tmp_path, "config", "-d", "static_mode")
+    assert deleted.stdout == "Deleted static_mode (was 0; now 1)\n"
     assert run(tmp_path, "config", "static_mode").stdout == "1\n"
 
 

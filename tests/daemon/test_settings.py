@@ -117,14 +117,20 @@ def test_a_bad_stored_value_is_the_default_and_a_warning():
 
 
 def test_every_setting_is_described():
-    described = {key: (default, meaning) for key, default, meaning in Settings.described()}
-    assert described["settle_seconds"] == (
-        10.0,
-        "seconds without a change after which a run is complete",
-    )
-    assert described["local_jobs"][0] >= 1
-    for key, (_, meaning) in described.items():
-        assert meaning
+    listed = {
+        item["key"]: item for item in Settings(settle_seconds=3).listed({"settle_seconds": 3})
+    }
+    assert listed["settle_seconds"] == {
+        "key": "settle_seconds",
+        "value": 3.0,
+        "default": 10.0,
+        "meaning": "seconds without a change after which a run is complete",
+        "set": True,
+    }
+    assert listed["local_jobs"]["default"] >= 1
+    assert not listed["local_jobs"]["set"]
+    for key, item in listed.items():
+        assert item["meaning"]
         if key not in Settings.READ_ONLY:
             assert Settings.right(key)
 
