@@ -29,10 +29,14 @@ demo: $(INSTALLED)
 demo-stop: $(INSTALLED)
 	@$(BIN)/python examples/run_demo.py stop
 
-# Of tests that drive real programs, most wait most of the time.
+# Tests start a thousand interpreters. Where bytecode may not be kept, as images of containers are
+# often set up, each would compile all of ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# The files in the order of tests/conftest.py: those with the longest tests first.
 PROCESSES := 2
 test: $(INSTALLED) $(PEER) $(CONTEXT)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 kills: $(INSTALLED)
 	$(BIN)/python tests/killpoints.py

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
-
 if TYPE_CHECKING:
+    import h5py
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
@@ -23,6 +22,8 @@ def published_as(path: Path, *, durable: bool = False) -> Iterator[h5py.File]:
     With `durable` it is on disk before that, and the renaming after it. When anything fails, what
     was at `path` stays and nothing is left over. Raises OSError, with the path, for a full disk.
     """
+    import h5py  # only here: a daemon has it in other processes alone
+
     temporary = temporary_name(path)
     try:
         with _Sink(temporary, path) as sink:

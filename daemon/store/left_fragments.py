@@ -18,7 +18,6 @@ from typing import Any
 from ctxlib.column_names import trouble_with
 from ctxlib.job_folder import FRAGMENTS
 from ctxlib.journal import JournalWriter
-from ctxlib.submission import hand_in
 from daemon.store.worker import Worker, WorkerDied, serve
 
 _NAME = re.compile(r"p(\d+)_r(\d+)\.[^.]+\.ready\.h5", re.ASCII)
@@ -88,6 +87,7 @@ def _handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
     import h5py
 
     from ctxlib.runfile import RunFile
+    from ctxlib.submission import hand_in
 
     path, folder = Path(request["path"]), Path(request["folder"])
     with h5py.File(path, "r") as file:

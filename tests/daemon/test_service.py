@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +27,12 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     await service.open(1234)
     yield service
     await service.close()
+
+
+def test_it_loads_none_of_what_jobs_need() -> None:
+    program = "import sys, daemon.service; print({'numpy', 'h5py', 'xarray'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 async def test_a_proposal_that_appears_later_is_watched(
