@@ -74,7 +74,8 @@ class AttemptSupervisor:
         self._next_sign = self.clock() + _SIGN
         said = asdict(claimed)
         del said["time"]
-        self._say("claimed", **said, group=self._memory.place)
+        place = os.environ.get(claim.PLACE, "")
+        self._say("claimed", **said, group=self._memory.place, place=place)
         self._then: Callable[[], None] | None = lambda: self._start_runner(1)
         self._go_on()
         return True

@@ -18,6 +18,9 @@ STOP_FILE = "stop"
 # The mode of a claim that was made with its results, elsewhere: there is nothing left to start.
 SUBMITTED = "submitted"
 
+# The environment variable with what a scheduler calls the job that this process is in, for people.
+PLACE = "RUNTABLE_PLACE"
+
 NAME = "claim"
 
 # What filesystems without links answer.

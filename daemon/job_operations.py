@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from daemon.backends.here import request_stop, revoke
 from daemon.control import ServiceError
 from daemon.jobs.changes import UnknownJob
-from daemon.jobs.folder import attempt_folder, process_log, read_request
+from daemon.jobs.folder import BEFORE, attempt_folder, process_log, read_request
 from daemon.jobs.housekeeping import counted
 from daemon.jobs.job import Job
+from daemon.jobs.progress import where_was
 from daemon.jobs.records import AmbiguousJob
 from daemon.jobs.states import ACTIVE, TERMINAL, Refused, State
 from daemon.jobs.variables import variables
@@ -45,6 +46,7 @@ class JobOperations:
     async def job(self, job: str) -> dict[str, Any]:
         """All that is known of one job: its row, attempts, history, request and variables.
 
+        Each attempt has `where` it was, "" when nobody has begun with it.
         `folder` and `log` say where the rest is; `settled` that nothing more will come of it.
         """
         service = self._service
@@ -61,6 +63,7 @@ class JobOperations:
         request = await asyncio.to_thread(read_request, folder) or {}
         log = process_log(service.folder, found["proposal"], found["run"])
         results = await asyncio.to_thread(variables, folder)
+        await asyncio.to_thread(_tell_where, folder, found["attempts"])
         return {
             **{**found, "running": running.get(found["id"]), "settled": settled},
             "folder": str(folder) if await asyncio.to_thread(folder.is_dir) else None,
@@ -190,6 +193,14 @@ class JobOperations:
 
     def _attempt(self, job: Job) -> Path:
         return attempt_folder(self._service.folder / "jobs" / job.id, job.attempt)
+
+
+def _tell_where(job: Path, attempts: list[dict[str, Any]]) -> None:
+    """In a thread: add to the attempts of a job where each was, those before a requeue too."""
+    for attempt in attempts:
+        number = str(attempt["number"])
+        folders = (job / number, job / BEFORE / number)
+        attempt["where"] = next(filter(None, map(where_was, folders)), "")
 
 
 def _log_inside(folder: Path, request: Mapping[str, Any], usual: Path) -> str:

@@ -236,6 +236,9 @@ class Operations:
                 for job in found:
                     yield job.update()
                 mine = {job.id for job in found}
+                if (scheduler := service.working_scheduler) is not None:
+                    for update in scheduler.waits(mine):
+                        yield update
                 unsettled = {job.id for job in found if not job.settled}
                 if unsettled:
                     async for update in _about(mine, unsettled, follower):

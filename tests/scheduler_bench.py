@@ -70,6 +70,7 @@ class ScriptedManager:
         self.refuse_on = {}
         self.rooms = lambda backend: 2
         self.host, self.signs = "max-exfl001", "none"
+        self.waits, self.place = "", ""
 
     async def room(self, backend, at_work):
         return self.rooms(backend) - at_work[backend]
@@ -91,10 +92,10 @@ class ScriptedManager:
         return str(folder)
 
     async def poll(self, handles):
+        why = self.waits if self.signs == "none" else f"on {self.host}"
+        running = Status("running", why, signs=self.signs, place=self.place)
         return {
-            handle: Status("lost", self.lost[handle])
-            if handle in self.lost
-            else Status("running", f"on {self.host}", signs=self.signs)
+            handle: Status("lost", self.lost[handle]) if handle in self.lost else running
             for handle in handles
         }
 

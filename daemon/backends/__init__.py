@@ -12,6 +12,7 @@ class Status:
 
     `running`: claimed, or waiting to be; `ended`: its journal has the line `ended`;
     `lost`: nobody is at work on it any more and it can be tried again. `reason` is in words.
+    `place` is what whoever has it calls it, and where it is, as far as they tell.
     `signs` says from where one that runs gives signs of life, so that it is lost when they stay
     away: this host or another one. `none`: whoever runs it is asked how it is, and has no limit.
     """
@@ -19,6 +20,12 @@ class Status:
     state: Literal["running", "ended", "lost"]
     reason: str = ""
     signs: Literal["none", "here", "elsewhere"] = "none"
+    place: str = ""
+
+    @property
+    def waits_for(self) -> str:
+        """What stands in the way of one that is under way; "" when nothing does."""
+        return self.reason if self.state == "running" and self.signs == "none" else ""
 
 
 class ContextBroken(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from daemon.cli.folder import connect, database_folder, dir_argument
-from daemon.cli.output import how_far, local_time, print_table
+from daemon.cli.output import how_far, local_time, on_backend, print_table
 from daemon.jobs.states import State
 
 STATES = tuple(state.value for state in State if state is not State.LAUNCHING)
@@ -34,13 +34,15 @@ def command(directory: str | None, state: str | None, limit: int) -> None:
     if not jobs:
         click.echo(f"No jobs in state {state}." if state else "No jobs so far.")
         return
+    elsewhere = any(on_backend(job.get("backend")) for job in jobs)
+    where = ["backend"] if elsewhere else []
     print_table(
-        ["job", "run", "data", "state", "try", "started", "took", "reason"],
+        ["job", "run", "data", *where, "state", "try", "started", "took", "reason"],
         [
             [
                 job["id"],
-                job["run"],
-                job["data"],
+                *(["", "command"] if job.get("command") else [job["run"], job["data"]]),
+                *([job["backend"]] if elsewhere else []),
                 job["state"],
                 job["attempt"],
                 local_time(job["started"]),
@@ -63,7 +65,7 @@ def _now(running: Mapping[str, Any] | None) -> str:
     """What a job that runs is at; daemons of earlier versions do not say it."""
     if running is None:
         return ""
-    return how_far(running["variable"], running["progress"])
+    return running.get("waits") or how_far(running["variable"], running["progress"])
 
 
 def _duration(started: float | None, ended: float | None) -> str:

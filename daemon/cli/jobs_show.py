@@ -35,13 +35,14 @@ def _show(job: Mapping[str, Any]) -> None:
     if job["attempts"]:
         click.echo("\nAttempts:")
         print_table(
-            ["try", "dispatched", "ended", "outcome"],
+            ["try", "dispatched", "ended", "outcome", "where"],
             [
                 [
                     attempt["number"],
                     local_time(attempt["dispatched"]),
                     local_time(attempt["ended"]),
                     attempt["outcome"],
+                    attempt.get("where"),
                 ]
                 for attempt in job["attempts"]
             ],
@@ -87,7 +88,7 @@ def describe(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Variables", _selection(job)
     if job["params"]:
         yield "Parameters", ", ".join(f"{name} = {value}" for name, value in job["params"].items())
-    yield "Backend", job["backend"]
+    yield "Backend", _backend(job)
     yield "From", f"{job['source']}, {'live' if job['live'] else 'again'}"
     yield "State", _state(job)
     if job["problem"]:
@@ -102,6 +103,12 @@ def describe(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Log", job["log"]
 
 
+def _backend(job: Mapping[str, Any]) -> str:
+    """Where it is, and what its job is called there while it waits or runs."""
+    place = (job["running"] or {}).get("place")
+    return f"{job['backend']}: {place}" if place else str(job["backend"])
+
+
 def _selection(job: Mapping[str, Any]) -> str:
     kind = f"{job['part']} variables" if job["part"] not in ("", "*") else "variables"
     if job["variables"] is not None:
@@ -112,12 +119,13 @@ def _selection(job: Mapping[str, Any]) -> str:
 
 
 def _state(job: Mapping[str, Any]) -> str:
-    if job["running"] is not None:
-        running = job["running"]
+    running = job["running"] or {}
+    if running.get("total"):
         at = how_far(running["variable"], running["progress"])
         far = f"{running['done']} of {running['total']} variables done"
-        return f"{job['state']}, {far}" + (f", now {at}" if at else "")
-    why = job["reason"] or job["waiting_reason"]
+        waits = f"; {running['waits']}" if running.get("waits") else ""
+        return f"{job['state']}, {far}" + (f", now {at}" if at else "") + waits
+    why = running.get("waits") or job["reason"] or job["waiting_reason"]
     return f"{job['state']}: {why}" if why else str(job["state"])
 
 

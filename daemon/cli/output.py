@@ -44,6 +44,11 @@ def how_far(variable: str | None, report: Mapping[str, Any] | None) -> str:
     return f"{variable} {report['done']:.10g} of {report['total']:.10g}{text}"
 
 
+def on_backend(backend: str | None) -> str:
+    """ " on cluster", to say after what runs there; nothing for this machine."""
+    return "" if backend in (None, "local", "sequential") else f" on {backend}"
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print `rows` below `headers`: fitted to a terminal's width, one line per row in a pipe."""
     texts = [[_one_line(cell) for cell in row] for row in [headers, *rows]]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import click
 
-from daemon.cli.output import how_far, plural
+from daemon.cli.output import how_far, on_backend, plural
 from daemon.cli.runs import format_runs
 from daemon.jobs.states import TERMINAL
 
@@ -18,12 +18,13 @@ class Job:
     """What is known of one job: its run, id, state, reason, each variable's status and error.
 
     `variable` is the one that was last begun, `report` what it said of its progress, `total` the
-    number of variables in the plan; `waits` is what holds it up when it has begun.
+    number of variables in the plan; `waits` is what holds it up since its `backend` has it.
     """
 
     run: int
     id: str = ""
     proposal: int | None = None
+    backend: str | None = None
     state: str = "queued"
     reason: str | None = None
     variable: str | None = None
@@ -31,6 +32,11 @@ class Job:
     waits: str | None = None
     total: int | None = None
     results: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What people know it by: its run, and its backend where that is not this machine."""
+        return f"run {self.run}{on_backend(self.backend)}"
 
     @property
     def ended(self) -> bool:
@@ -68,8 +74,8 @@ class Tally:
         name = item["id"] if item["kind"] == "job" else item["job"]
         job = self.jobs.setdefault(name, Job(item["run"], name))
         if item["kind"] == "job":
-            job.state, job.reason = item["state"], item["reason"]
-            job.proposal = item.get("proposal")
+            job.state, job.reason, job.waits = item["state"], item["reason"], None
+            job.proposal, job.backend = item.get("proposal"), item.get("backend")
         elif item["kind"] == "plan":
             job.total = item["total"]
         elif item["kind"] == "started":
@@ -97,7 +103,7 @@ class Tally:
         """One line per thing that went wrong: jobs first, then variables with all their runs."""
         for job in self.jobs.values():
             if job.ended and not job.went_well:
-                yield f"run {job.run} {job.state}: {job.reason or 'no reason was given'}"
+                yield f"{job.name} {job.state}: {job.reason or 'no reason was given'}"
         errors: dict[tuple[str, str], list[int]] = {}
         for job in self.jobs.values():
             for variable, (status, error) in job.results.items():
@@ -114,8 +120,8 @@ def job_line(job: Job) -> str:
     Who began to follow when the job was over knows of no variables, and so says nothing of them.
     """
     if not job.went_well:
-        return f"run {job.run}: {job.state}: {job.reason or 'no reason was given'}"
-    parts = [f"run {job.run}: finished"]
+        return f"{job.name}: {job.state}: {job.reason or 'no reason was given'}"
+    parts = [f"{job.name}: finished"]
     if job.results:
         parts.append(plural(len(job.results), "variable"))
     parts += [f"{job.count(kind)} {kind}" for kind in ("failed", "skipped") if job.count(kind)]
@@ -150,6 +156,8 @@ class Waits:
         """Say what `job` waits for, if it does."""
         if job.state == "queued" and job.reason:
             self._say(f"waiting: {job.reason}")
+        elif job.waits and job.state == "dispatched":
+            self._say(f"{job.backend}: {job.waits}")  # as all of them do there
         elif job.waits:
             self._say(f"waiting: run {job.run}: {job.waits}")
 
@@ -204,8 +212,8 @@ def _now(job: Job) -> str:
     if job.state == "queued" and job.reason:
         return f"waiting: {job.reason}"
     if job.waits:
-        return f"run {job.run}: waiting: {job.waits}"
+        return f"{job.name}: {job.waits}"
     if job.total is None:
-        return f"run {job.run} {job.state}"
+        return f"{job.name} {job.state}"
     now = f", {how_far(job.variable, job.report)}" if job.variable else ""
-    return f"run {job.run}: {len(job.results)} of {job.total} variables{now}"
+    return f"{job.name}: {len(job.results)} of {job.total} variables{now}"

@@ -51,6 +51,8 @@ def command(
             return
         last: dict[str, Any] = {}
         for item in service.stream("follow", jobs=[job["id"]]):
+            if item["kind"] == "waiting" and item["reason"]:
+                click.echo(f"{asked['backend']}: {item['reason']}", err=True)
             if item["kind"] != "job" or item["id"] != job["id"]:
                 continue
             if (

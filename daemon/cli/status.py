@@ -1,12 +1,16 @@
 """`runtable status`: who serves a folder, what is going on in it, and what stands in the way."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from daemon.cli.folder import connect, dir_argument, program, quote, served_folder
-from daemon.cli.output import how_far, local_time
+from daemon.cli.output import how_far, local_time, on_backend, plural
+from daemon.cli.plan import name_runs
+
+MOST = 20
+"""Jobs that have begun, of which more are only counted."""
 
 
 @click.command("status")
@@ -39,7 +43,7 @@ def describe(status: Mapping[str, Any], command_name: str) -> Iterator[tuple[str
         "Jobs",
         ", ".join(f"{number} {state}" for state, number in status["jobs"].items()) or "none",
     )
-    yield from (("", _running(job)) for job in status["running"])
+    yield from (("", text) for text in at_work(status["running"], command_name))
     if status["waiting"]:
         yield "Waiting", status["waiting"]
     if status["dead_letters"]:
@@ -94,7 +98,34 @@ def _context(context: Mapping[str, Any]) -> str:
     return "can be executed; some variables have problems" if context["problems"] else "in order"
 
 
+def at_work(jobs: Sequence[Mapping[str, Any]], command_name: str) -> Iterator[str]:
+    """The lines on jobs that backends have: each that has begun, then what others wait for."""
+    begun = [job for job in jobs if job.get("begun", True)]
+    yield from map(_running, begun[:MOST])
+    if len(begun) > MOST:
+        more = len(begun) - MOST
+        yield f"and {more} more; `{command_name} jobs --state running` lists them"
+    waiting: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for job in jobs:
+        if not job.get("begun", True):
+            waiting.setdefault((job["backend"], job["waits"]), []).append(job)
+    for (backend, waits), group in waiting.items():
+        yield f"{_names(group)}{on_backend(backend)}: {waits or 'about to begin'}"
+
+
+def _names(jobs: Sequence[Mapping[str, Any]]) -> str:
+    runs = [job["run"] for job in jobs if job["command"] is None]
+    commands = len(jobs) - len(runs)
+    said = [name_runs(runs)] if runs else []
+    return " and ".join([*said, plural(commands, "command")] if commands else said)
+
+
 def _running(job: Mapping[str, Any]) -> str:
-    total = "" if job["total"] is None else f", {job['done']} of {job['total']} variables done"
+    what = f"run {job['run']} {job['data']}"
+    if job.get("command") is not None:
+        what = f"command {job['job']}"
+    since = f" since {local_time(job['since'])}" if job["since"] is not None else ""
+    far = f", {job['done']} of {job['total']} variables done" if job["total"] else ""
     now = f", now {how_far(job['variable'], job.get('progress'))}" if job["variable"] else ""
-    return f"run {job['run']} {job['data']} since {local_time(job['since'])}{total}{now}"
+    waits = f"; {job['waits']}" if job.get("waits") else ""
+    return f"{what}{on_backend(job.get('backend'))}{since}{far}{now}{waits}"

@@ -99,6 +99,7 @@ class Attempts:
             offsets=outcome.offsets,
             later=outcome.later,
             by=outcome.by,
+            times=(outcome.began, outcome.ended),
         )
         ended = await insist(finish, job.name, self._outside.log)
         for later in outcome.later:

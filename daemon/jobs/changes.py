@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daemon.jobs.job import LOCAL, PENDING, SEQUENTIAL, Job, Work, columns_of, job_of
 from daemon.jobs.states import ACTIVE, TERMINAL, Refused, State, Who, check_attempt, next_state
@@ -17,6 +17,18 @@ class Stamp:
 
     time: float
     by: str = ""
+
+
+def seen_late(connection: sqlite3.Connection, job: Job, now: Stamp, time: float | None) -> Stamp:
+    """When something of the present attempt was that is seen `now`, and was at `time` elsewhere.
+
+    Clocks differ: it was not before the attempt was handed over, nor is it still to come.
+    """
+    query = "SELECT dispatched FROM attempts WHERE job = ? AND number = ?"
+    row = connection.execute(query, (job.id, job.attempt)).fetchone()
+    if time is None or row is None:
+        return now
+    return replace(now, time=min(max(time, row["dispatched"]), now.time))
 
 
 class UnknownJob(LookupError):

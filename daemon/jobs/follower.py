@@ -4,19 +4,19 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ctxlib.errors import Problem
 from ctxlib.journal import Entry, JournalReader, file_name
 from ctxlib.selection import FIRST
-from ctxlib.variable import CLUSTER
 from daemon.backends import Status
 from daemon.backends.vigil import Vigil
 from daemon.jobs.job import Job
 from daemon.jobs.outside import Outside
 from daemon.jobs.parts import Later
+from daemon.jobs.progress import Progress
 from daemon.jobs.queue import Queue
 from daemon.jobs.states import State, Who
 from daemon.jobs.trouble import insist, is_passing
@@ -28,44 +28,14 @@ VISIBLE_SECONDS = 30.0
 """How long an end that a manager has seen may take to be visible here (network filesystems)."""
 
 
-@dataclass
-class Progress:
-    """How far an attempt is, as its journals say."""
-
-    order: list[str] = field(default_factory=list)
-    later: list[Later] = field(default_factory=list)
-    done: set[str] = field(default_factory=set)
-    where: str | None = None
-    variable: str | None = None
-    report: dict[str, Any] | None = None
-    ended: Entry | None = None
-
-    def take(self, entry: Entry) -> None:
-        """Take note of one line; to take it again changes nothing."""
-        fields = entry.fields
-        if entry.kind == "claimed" and "user" in fields:
-            self.where = f"{fields['user']}@{fields['host']}"
-        elif entry.kind == "plan":
-            self.order, self.later = fields["order"], _later(fields)
-        elif entry.kind == "started":
-            self.variable, self.report = fields["variable"], None
-        elif entry.kind == "progress":
-            self.report = {name: fields[name] for name in ("done", "total", "text")}
-        elif entry.kind in ("finished", "failed", "died"):
-            self.variable = self.report = None
-            if fields["variable"] is not None:
-                self.done.add(fields["variable"])
-        elif entry.kind == "ended":
-            self.ended = entry
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How an attempt came to its end.
 
     `how` is finished, failed, stopped, broken (the context) or lost; `later` are the parts of the
     run that are left for other jobs, `ran` says that it has left results; `problems` are those of a
-    broken context; `by` is who ran it, as `user@host`, if it said so.
+    broken context; `by` is who ran it, as `user@host`, if it said so, or what its backend called
+    it; `began` and `ended` are when that was, by the clock of its host.
     """
 
     how: str
@@ -75,6 +45,8 @@ class Outcome:
     ran: bool = True
     problems: list[dict[str, Any]] | None = None
     by: str | None = None
+    began: float | None = None
+    ended: float | None = None
 
 
 class Follower:
@@ -107,6 +79,7 @@ class Follower:
         self._unsaved = False
         self._news = asyncio.Event()
         self._status = Status("running")
+        self._place = ""
         self._unseen_since: float | None = None
         self._began = job.state is not State.DISPATCHED
         self._spoilt = ""
@@ -119,13 +92,28 @@ class Follower:
 
     def note(self, status: Status) -> None:
         """The manager says that the attempt has this status."""
-        self._status = status
+        before, self._status = self._status.waits_for, status
+        self._place = status.place or self._place
+        if not self._began and status.waits_for != before:
+            self._outside.publish(self.waits())
         self.wake()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for something before it begins."""
+        return not self._began and self._status.waits_for != ""
+
+    def waits(self) -> dict[str, Any]:
+        """What it waits for before it begins, as an update."""
+        head = {"job": self.job.id, "proposal": self.job.proposal, "run": self.job.run}
+        return {"kind": "waiting", **head, "reason": self._status.waits_for}
 
     def describe(self) -> dict[str, Any]:
         """Where it is, as JSON: job, proposal, run, data, variable, done, total, since, progress.
 
-        `progress` is what its variable last said of itself: done, total, text.
+        `progress` is what its variable last said of itself: done, total, text. `begun` tells
+        whether somebody is at work on it, `waits` what stands in its way, `place` what its backend
+        calls it; `command` is that of a job without variables.
         """
         progress, job = self.progress, self.job
         return {
@@ -133,6 +121,9 @@ class Follower:
             **{"variable": progress.variable, "since": job.started},
             **{"done": len(progress.done), "total": len(progress.order)},
             "progress": progress.report,
+            **{"backend": job.backend, "command": (job.command or {}).get("command")},
+            **{"begun": self._began, "waits": self._status.waits_for},
+            "place": progress.place or self._place,
         }
 
     async def follow(self) -> Outcome:
@@ -211,7 +202,8 @@ class Follower:
         self._began = True
         await insist(
             lambda: self._queue.transition(
-                *(self.job, State.RUNNING, Who.OWNER, "claimed", self.progress.where)
+                *(self.job, State.RUNNING, Who.OWNER, "claimed", self.progress.where),
+                time=self.progress.began,
             ),
             self.job.name,
             self._outside.log,
@@ -266,14 +258,8 @@ class Follower:
         later = self.progress.later if left else ()
         ran = bool(self.progress.done)
         outcome = Outcome(how, reason, self._taken, later=later, ran=ran, problems=problems)
-        return replace(outcome, by=self.progress.where)
-
-
-def _later(plan: Mapping[str, Any]) -> list[Later]:
-    """The parts that a plan leaves to others; those of earlier versions knew of `cluster` alone."""
-    if "later" not in plan:
-        return [Later(CLUSTER)] if plan.get("cluster") else []
-    return [Later(each["part"], tuple(each["needs"])) for each in plan["later"]]
+        by = self.progress.where or self._place or None
+        return replace(outcome, by=by, began=self.progress.began, ended=ended.time)
 
 
 def _written(attempt: Path) -> int | None:

@@ -89,7 +89,7 @@ class Job(Work):
     def update(self) -> dict[str, Any]:
         """What those who follow are told when it has changed."""
         reason = self.waiting_reason if self.state is State.QUEUED else self.reason
-        names = ("id", "proposal", "run", "data", "attempt", "after")
+        names = ("id", "proposal", "run", "data", "attempt", "after", "backend")
         values = {name: getattr(self, name) for name in names}
         return {"kind": "job", **values, "state": self.state.value, "reason": reason}
 

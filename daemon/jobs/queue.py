@@ -156,17 +156,28 @@ class Queue(Endings):
         return await self._db.write(claim)
 
     async def transition(
-        self, job: Job, to: State, who: Who, why: str, by: str | None = None
+        self,
+        job: Job,
+        to: State,
+        who: Who,
+        why: str,
+        by: str | None = None,
+        *,
+        time: float | None = None,
     ) -> State:
         """Take `job` to state `to` for the attempt that it had when it was read.
 
-        `by` is who asks for it, as `user@host`, if that is somebody else than this process.
+        `by` is who asks for it, as `user@host`, if that is somebody else than this process; `time`
+        is when it was by their clock, if it was seen only now.
         Returns the state that it then has; raises Refused, OldAttempt, UnknownJob.
         """
-        at = self._stamp(by)
-        return await self._db.write(
-            lambda connection: changes.move(connection, job.id, job.attempt, to, who, why, at)
-        )
+        now = self._stamp(by)
+
+        def move(connection: sqlite3.Connection) -> State:
+            at = changes.seen_late(connection, job, now, time)
+            return changes.move(connection, job.id, job.attempt, to, who, why, at)
+
+        return await self._db.write(move)
 
     async def finish(
         self,
@@ -177,18 +188,21 @@ class Queue(Endings):
         offsets: Mapping[str, int],
         later: Sequence[Later] = (),
         by: str | None = None,
+        times: tuple[float | None, float | None] = (None, None),
     ) -> Job:
         """The attempt of `job` has ended, with `to`; all its lines up to `offsets` are taken in.
 
         `later` are the parts of its run that are left: a job for each is queued in the same
-        transaction, under an id of its own that makes it exactly one.
+        transaction, under an id of its own that makes it exactly one. `times` are when it began
+        and ended by the clock of its host.
         """
-        at = self._stamp(by)
+        now = self._stamp(by)
 
         def finish(connection: sqlite3.Connection) -> Job:
+            began, at = (changes.seen_late(connection, job, now, time) for time in times)
             if State(changes.row_of(connection, job.id)["state"]) is State.DISPATCHED:
                 running = State.RUNNING
-                changes.move(connection, job.id, job.attempt, running, Who.OWNER, "claimed", at)
+                changes.move(connection, job.id, job.attempt, running, Who.OWNER, "claimed", began)
             changes.move(connection, job.id, job.attempt, to, Who.OWNER, why, at)
             changes.save_offsets(connection, job.id, job.attempt, offsets)
             for part in later:

@@ -1,7 +1,7 @@
 """Gets jobs done: the parts of this room put together."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from daemon.events.inbox import Inbox
@@ -178,8 +178,13 @@ class Scheduler:
         self._dispatcher.try_again()
 
     def running(self) -> list[dict[str, Any]]:
-        """The jobs at work: job, proposal, run, data, variable, done, total, since."""
+        """The jobs that a backend has, as `Follower.describe` gives them."""
         return [follower.describe() for follower, _ in self._attempts.followers.values()]
+
+    def waits(self, jobs: Collection[str]) -> list[dict[str, Any]]:
+        """What those of `jobs` wait for that a backend has and nobody has begun, as updates."""
+        followers = (follower for follower, _ in self._attempts.followers.values())
+        return [f.waits() for f in followers if f.job.id in jobs and f.is_waiting]
 
     async def _queued(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -130,6 +130,43 @@ def test_status_when_all_is_well(cli: Run, cli_service: FakeService) -> None:
     ]
 
 
+def test_status_names_jobs_and_what_they_wait_for(cli: Run, cli_service: FakeService) -> None:
+    job = {
+        **{"job": "x", "proposal": 1234, "run": 42, "data": "raw", "variable": None, "done": 0},
+        **{"total": 0, "since": None, "progress": None, "backend": "cluster", "command": None},
+        **{"begun": False, "waits": "waits in Slurm: all is taken (Resources)", "place": ""},
+    }
+    command = {**job, "run": 0, "command": "ls"}
+    begun = {**command, "begun": True, "since": NOON, "waits": "Slurm has suspended it (SUSPENDED)"}
+    many = [{**job, "begun": True, "run": run, "waits": "", "since": NOON} for run in range(25)]
+    cli_service.answers["status"] = status(
+        running=[job, command, {**job, "run": 43}, {**job, "run": 44, "waits": ""}, begun, *many]
+    )
+    lines = [line.strip() for line in cli("status").output.splitlines()][6:]
+    since = local_time(NOON)
+    assert lines[:2] == [
+        f"command x on cluster since {since}; Slurm has suspended it (SUSPENDED)",
+        f"run 0 raw on cluster since {since}",
+    ]
+    assert [line for line in lines[2:] if "since" not in line] == [
+        "and 6 more; `main jobs --state running` lists them",
+        "runs 42,43 and 1 command on cluster: waits in Slurm: all is taken (Resources)",
+        "run 44 on cluster: about to begin",
+    ]
+
+
+def test_jobs_elsewhere_are_named_with_their_backends(cli: Run, cli_service: FakeService) -> None:
+    waits = {"variable": None, "progress": None, "waits": "its partition is down (PartitionDown)"}
+    there = {**WAITING, "waiting_reason": "", "backend": "cluster", "running": waits}
+    command = {**JOB, "backend": "local", "command": {"command": "ls"}, "run": 0}
+    cli_service.answers["jobs"] = {"jobs": [there, command]}
+    header, first, second = cli("jobs").output.splitlines()
+    assert header.split()[2:4] == ["data", "backend"]
+    assert first.split()[1:5] == ["42", "raw", "cluster", "failed"]
+    assert first.endswith("its partition is down (PartitionDown)")
+    assert second.split()[1:3] == ["command", "local"]
+
+
 def test_status_shows_what_stands_in_the_way(cli: Run, cli_service: FakeService) -> None:
     problem = {"message": "invalid syntax", "line": 3, "variable": None, "mend": "close the ("}
     running = {

@@ -264,6 +264,25 @@ def test_what_is_waited_for_is_said_once(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "waiting: context.py is broken\n"
 
 
+def test_what_a_backend_has_jobs_wait_for_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    tally, lines = Tally(), Lines()
+    for number in (1, 2):
+        there = {"backend": "cluster"}
+        lines.update(tally.take({**job(number, number, "dispatched"), **there}))
+        why = "waits in Slurm: all is taken (Resources)"
+        waits = {"kind": "waiting", "job": f"j{number}", "run": number, "reason": why}
+        lines.update(tally.take(waits))
+    lines.update(tally.take({**job(2, 2, "running"), **there}))
+    lines.update(tally.take({**job(2, 2, "finished"), **there}))
+    lines.update(tally.take({**job(1, 1, "failed", "killed"), **there}))
+    assert capsys.readouterr().err.splitlines() == [
+        "cluster: waits in Slurm: all is taken (Resources)",
+        "run 2 on cluster: finished",
+        "run 1 on cluster: failed: killed",
+    ]
+    assert list(tally.failures()) == ["run 1 on cluster failed: killed"]
+
+
 def test_a_terminal_gets_a_bar(
     capsys: pytest.CaptureFixture[str], cli_service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ LOG = logging.getLogger("operations")
 class Served:
     """As much of a service as following jobs takes."""
 
+    working_scheduler = None
+
     def __init__(self, db):
         self.hub = Hub()
         self.queue = Queue(db, log=LOG)

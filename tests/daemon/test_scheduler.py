@@ -11,6 +11,7 @@ from daemon.backends import Unavailable
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.database import Database
 from daemon.jobs import dispatcher
+from daemon.jobs.progress import where_was
 from daemon.jobs.states import State
 
 
@@ -36,6 +37,44 @@ async def test_from_event_to_finished_job(bench):
     assert [update["kind"] for update in bench.updates][2:-1] == ["result", "result"]
 
 
+async def test_what_a_job_waits_for_on_its_backend_is_told(bench):
+    await bench.start()
+    manager = bench.manager
+    manager.unclaimed = True
+    manager.waits, manager.place = "waits in Slurm: nodes are taken", "Slurm job 12_0"
+    job_id = await bench.submit(run=7)
+    told = {"kind": "waiting", "job": job_id, "proposal": 1234, "run": 7, "reason": manager.waits}
+    await eventually(lambda: told in bench.updates)
+    assert bench.scheduler.waits([job_id]) == [told]
+    assert bench.scheduler.waits(["another"]) == []
+    (waiting,) = bench.scheduler.running()
+    assert (waiting["begun"], waiting["waits"], waiting["place"]) == (
+        False,
+        manager.waits,
+        manager.place,
+    )
+    # It began and ended long before anybody looked, by a clock that is a little ahead.
+    bench.time, manager.place, (attempt,) = 1100.0, "", manager.submitted
+    attempt.say("claimed", 0, time=1020.0, user="me", host="node7", place="Slurm job 12_0 on n7")
+    attempt.end(time=1101.5)
+    job = await bench.settled(job_id)
+    assert (job.started, job.ended) == (1020.0, 1100.0)
+    assert bench.scheduler.waits([job_id]) == []
+    assert where_was(attempt.folder) == "me@node7, Slurm job 12_0 on n7"
+    assert where_was(attempt.folder.with_name("9")) == ""
+
+
+async def test_what_ends_before_it_begins_is_known_by_the_name_that_it_had(bench):
+    await bench.start()
+    bench.manager.unclaimed, bench.manager.place = True, "Slurm job 12_0"
+    job_id = await bench.submit()
+    await eventually(lambda: [job for job in bench.scheduler.running() if job["place"]])
+    (attempt,) = bench.manager.submitted
+    attempt.end("failed", "somebody cancelled it in Slurm")
+    await bench.settled(job_id)
+    assert (await bench.queue.history(job_id))[-1]["by"] == "Slurm job 12_0"
+
+
 async def test_results_are_taken_in_as_they_come(bench):
     await bench.start()
     job_id = await bench.submit()
@@ -49,6 +88,7 @@ async def test_results_are_taken_in_as_they_come(bench):
     assert running | {"since": 0} == {
         **{"job": job_id, "proposal": 1234, "run": 1, "data": "raw"},
         **{"variable": "a", "since": 0, "done": 0, "total": 2, "progress": None},
+        **{"backend": "local", "command": None, "begun": True, "waits": "", "place": ""},
     }
     report = {"done": 3, "total": 10, "text": "frames"}
     attempt.say("progress", variable="a", **report)
