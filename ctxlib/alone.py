@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FINISHED = 0
 """The journal says that the attempt has ended, whoever was at it."""
-NOT_BEGUN = 1
+NOT_BEGUN = 74
 """The request cannot be read, or nothing can be written; nobody has claimed the attempt."""
 CLAIMED = 75
 """Somebody else has claimed the attempt, and its journal does not say that it has ended."""
@@ -48,7 +48,11 @@ def run(attempt_dir: Path) -> int:
     # What follows imports numpy, which looks at the environment once.
     from ctxlib import cgroup
     from ctxlib.attempt import AttemptSupervisor
+    from ctxlib.runner import read_request
 
+    request = read_request(attempt_dir)
+    if "umask" in request:  # that of the database's folder: here there may be another one
+        os.umask(request["umask"])
     # They are waited for below, so that none comes at the wrong moment or is missed.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *_ENDING})
     processes.adopt_orphans()
@@ -123,7 +127,8 @@ def main() -> NoReturn:
     try:
         code = run(folder)
     except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"{folder} cannot be run: {type(error).__name__}: {error}")
+        print(f"{folder} cannot be run: {type(error).__name__}: {error}", file=sys.stderr)
+        code = NOT_BEGUN
     if code == CLAIMED:
         now = time.strftime("%H:%M:%S")
         print(f"# {now} {folder} is left to the process that has claimed it", file=sys.stderr)

@@ -13,7 +13,7 @@ from ctxlib.memory import parse_memory
 from daemon.backends.managers import HERE, Backends, check_variables, described
 from daemon.events import MigrationEvent
 from daemon.jobs.folder import log_of
-from daemon.jobs.job import Job
+from daemon.jobs.job import SEQUENTIAL, Job
 from daemon.locate import ProposalFolder
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings
@@ -102,6 +102,7 @@ class Processing:
             "source": settings.source,
             "mock": job.mock,
             "max_attempts": settings.max_attempts,
+            "umask": settings.umask,
             **self._where(job),
         }
 
@@ -109,7 +110,7 @@ class Processing:
         """The backend of a job and its configuration, without secrets; limits, command and log."""
         backend = job.backend
         settings, config = self._settings(), self._backends.configuration(backend)
-        if job.command is None:
+        if job.command is None and backend != SEQUENTIAL:
             check_variables(backend, config)
         command = dict(job.command or {})
         asked = command.pop("timeout", None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import claim
-from daemon.backends import Status, Unavailable
+from daemon.backends import Status, Unavailable, attempts
 from daemon.backends.configurations.container import ContainerConfig
 from daemon.backends.container_command import apptainer_command, environment, mounts
 from daemon.backends.here import look_at, revoke
@@ -70,7 +70,10 @@ class Apptainer:
             del self._started[attempt_dir]
             if attempt_dir.is_dir() and revoke(attempt_dir):
                 said = last_line(attempt_dir / OUTPUT)
-                return Status("lost", f"apptainer ended with exit code {code}: {said}")
+                why = f"apptainer ended with exit code {code}: {said}"
+                if code < 0 or not attempts.never_begins(code):
+                    return Status("lost", why)
+                return Status("ended", attempts.conclude(attempt_dir, "failed", why))
         return look_at(attempt_dir)
 
     def end(self, attempt_dir: Path) -> None:

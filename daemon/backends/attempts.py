@@ -11,18 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ctxlib import claim
+from ctxlib import alone, claim
 from ctxlib.job_folder import REQUEST
 from ctxlib.journal import Entry, JournalReader, JournalWriter, file_name
 from ctxlib.known import known_results
 
+_FAILED_TO_START = 255
+"""What apptainer ends with when it cannot start what it should."""
+
 
 @dataclass(frozen=True)
 class Seen:
-    """What an attempt's folder says: whether it is there, claimed, its end and the wish for one."""
+    """What an attempt's folder says: whether it is there, claimed, its end and the wish for one.
+
+    `revoked`: nobody has begun with it, and nobody can any more.
+    """
 
     there: bool
     claimed: bool
+    revoked: bool
     ended: str | None
     stop: str | None
 
@@ -30,14 +37,21 @@ class Seen:
 def look(attempt_dir: Path) -> Seen:
     """Read it. `ended` is the reason in the journal's last word, `stop` why it shall end."""
     if not attempt_dir.is_dir():
-        return Seen(there=False, claimed=False, ended=None, stop=None)
+        return Seen(there=False, claimed=False, revoked=False, ended=None, stop=None)
     claimed = claim.exists(attempt_dir)
     stop = None
     with suppress(FileNotFoundError):
         stop = (attempt_dir / claim.STOP_FILE).read_text()
     ended = _end(JournalReader(attempt_dir).read_watcher())
     reason = None if ended is None else str(ended.fields["reason"])
-    return Seen(there=True, claimed=claimed, ended=reason, stop=stop)
+    revoked = claimed and is_revoked(attempt_dir)
+    return Seen(there=True, claimed=claimed, revoked=revoked, ended=reason, stop=stop)
+
+
+def is_revoked(attempt_dir: Path) -> bool:
+    """Whether an attempt was claimed for nobody, so that nobody begins with it."""
+    made = claim.read(attempt_dir)
+    return made is not None and made.mode == "revoked"
 
 
 def conclude(
@@ -73,6 +87,32 @@ def conclude(
         journal.close()
     note(attempt_dir, reason)
     return reason
+
+
+def never_begins(exit_code: int) -> bool:
+    """Whether what should run an attempt, and has ended without, would do the same again.
+
+    Our own code says when it may go better next time, and who is killed is no judge.
+    """
+    own = (alone.FINISHED, alone.NOT_BEGUN, alone.CLAIMED)
+    return exit_code not in own and not alone.TOLD_TO_END <= exit_code < _FAILED_TO_START
+
+
+def blame(attempt_dir: Path, reason: str, code: str) -> None:
+    """Tell the variable that was running when an attempt was ended, of which no process is left.
+
+    It gets `reason` as its error, with `code` as in the journal; another attempt goes on with the
+    rest. Raises OSError.
+    """
+    runner, variable, _ = _progress(JournalReader(attempt_dir).read())
+    if variable is not None:
+        journal = JournalWriter(attempt_dir / file_name(0))
+        try:
+            journal.write(
+                "died", n=runner, reason=f"killed: {reason}", code=code, variable=variable
+            )
+        finally:
+            journal.close()
 
 
 def give_up(attempt_dir: Path, reason: str) -> None:

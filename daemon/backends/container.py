@@ -6,7 +6,7 @@ of an attempt stands in its folder; the engine is asked for what died without a 
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,35 +40,37 @@ class ContainerManager:
         self._news = News(self._tell)
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._launching: set[str] = set()
-        self._refused: dict[str, str] = {}
-        self._tidying: set[asyncio.Task[None]] = set()
+        self._lost: dict[str, str] = {}
+        self._heard: set[Path] = set()
+        self._tidying: asyncio.Task[None] | None = None
 
     def room(self, at_work: int) -> int:
         """As many as may run on this machine at once (setting local_jobs)."""
         return self._context.settings().local_jobs - at_work
 
     async def submit(self, attempt_dir: Path) -> str:
-        """Begin with an attempt; what cannot be started after all is told by `poll`.
+        """Begin with an attempt; one that cannot be started ends at once, and says why.
 
-        Raises Unavailable when the engine cannot be asked, ValueError when something that the
-        configuration names is not on this host.
+        Raises Unavailable when the engine cannot be asked.
         """
-        problems = await asyncio.to_thread(self._config.check_host)
-        if problems:
-            raise ValueError("; ".join(problems))
         request = json.loads(await asyncio.to_thread((attempt_dir.parent / REQUEST).read_bytes))
-        if self._apptainer is None:
+        problems = await asyncio.to_thread(self._config.check_host)
+        if self._apptainer is None and not problems:
             await self._engine.check()
         handle = str(attempt_dir)
-        start = self._start(attempt_dir, request)
+        start = self._start(attempt_dir, request, problems)
         self._preparing[handle] = asyncio.get_running_loop().create_task(start)
         self._news.watch(attempt_dir)
         return handle
 
-    async def _start(self, attempt_dir: Path, request: Mapping[str, Any]) -> None:
-        """Start the attempt's container once its image is there; keep why it cannot be."""
+    async def _start(
+        self, attempt_dir: Path, request: Mapping[str, Any], problems: Sequence[str]
+    ) -> None:
+        """Start the attempt's container once its image is there; end it when that cannot be."""
         handle = str(attempt_dir)
         try:
+            if problems:
+                raise ValueError("; ".join(problems))
             if self._apptainer is not None:
                 await self._apptainer.start(attempt_dir, request)
                 return
@@ -76,21 +78,32 @@ class ContainerManager:
             self._launching.add(handle)
             await self._starter.start(attempt_dir, request, image)
         except (EngineError, SecretError, Unavailable, ValueError, OSError) as error:
-            self._refused[handle] = f"its container cannot be started: {error}"
-            # One that was made and could not be started bears the name of the next try.
-            if self._apptainer is None:
-                await self._engine.remove(container_name(attempt_dir))
-            self._context.on_end(attempt_dir.parent.name, int(attempt_dir.name))
+            await self._not_started(attempt_dir, error)
         finally:
             self._launching.discard(handle)
             self._preparing.pop(handle, None)
+
+    async def _not_started(self, attempt_dir: Path, error: Exception) -> None:
+        """End the job, for what is refused would be again; what may pass is tried again."""
+        why = f"its container cannot be started: {error}"
+        again = isinstance(error, Unavailable | OSError)
+        if self._apptainer is None:  # one that was made and could not be started
+            await self._engine.remove(container_name(attempt_dir))
+        try:
+            if not again:
+                await asyncio.to_thread(attempts.conclude, attempt_dir, "failed", why)
+        except OSError:
+            again = True
+        if again:
+            self._lost[str(attempt_dir)] = why
+        self._context.on_end(attempt_dir.parent.name, int(attempt_dir.name))
 
     async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
         """Ask the engine for all containers of the database; remove those that are done with."""
         handles = list(handles)
         found = {h: Status("running", "its image is made ready") for h in self._preparing}
-        for handle in set(handles) & set(self._refused):
-            found[handle] = await asyncio.to_thread(_lost, handle, self._refused[handle])
+        for handle in set(handles) & set(self._lost):
+            found[handle] = await asyncio.to_thread(_lost, handle, self._lost[handle])
         others = [Path(handle) for handle in handles if handle not in found]
         if self._apptainer is None:
             seen = await self._states.look(others, set(found))
@@ -104,7 +117,7 @@ class ContainerManager:
                 self._news.watch(Path(handle))
             else:
                 self._news.forget(Path(handle))
-                self._refused.pop(handle, None)
+                self._lost.pop(handle, None)
         return {handle: found[handle] for handle in handles}
 
     async def cancel(self, handle: str, reason: str) -> None:
@@ -143,7 +156,8 @@ class ContainerManager:
         for handle, task in list(self._preparing.items()):
             if handle not in self._launching:
                 task.cancel()
-        await asyncio.gather(*self._preparing.values(), *self._tidying, return_exceptions=True)
+        left = [*self._preparing.values(), *([self._tidying] if self._tidying else [])]
+        await asyncio.gather(*left, return_exceptions=True)
         if self._apptainer is None:
             await self._states.tidy()
 
@@ -151,15 +165,23 @@ class ContainerManager:
         """There is something to read; with the last word of an attempt its container goes."""
         self._context.on_wake(attempt_dir.parent.name)
         if self._apptainer is None and self._config.remove_container:
-            task = asyncio.get_running_loop().create_task(self._tidy_if_ended(attempt_dir))
-            self._tidying.add(task)
-            task.add_done_callback(self._tidying.discard)
+            self._heard.add(attempt_dir)
+            if self._tidying is None or self._tidying.done():
+                self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 
-    async def _tidy_if_ended(self, attempt_dir: Path) -> None:
-        seen = await asyncio.to_thread(attempts.look, attempt_dir)
-        if seen.ended is not None:
-            self._news.forget(attempt_dir)
-            await self._engine.remove(container_name(attempt_dir))
+    async def _tidy(self) -> None:
+        """Remove the containers of those that have said their last word, many with one call."""
+        while self._heard:
+            heard, self._heard = self._heard, set()
+            ended = await asyncio.to_thread(_ended, heard)
+            for path in ended:
+                self._news.forget(path)
+            await self._engine.remove(*map(container_name, ended))
+
+
+def _ended(attempt_dirs: Iterable[Path]) -> list[Path]:
+    """Those whose journal has the last word."""
+    return [path for path in attempt_dirs if attempts.look(path).ended is not None]
 
 
 def _lost(handle: str, why: str) -> Status:

@@ -123,6 +123,15 @@ def _bytes(memory: str) -> int:
     return int(memory.rstrip("kmgKMG")) * unit
 
 
+def _shared_memory() -> str:
+    """How much memory processes of this host can share, in bytes; an engine's default else."""
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:
+        return "64m"
+    return str(found.f_blocks * found.f_frsize)
+
+
 def for_client(variables: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """How the engine's program gets `variables`, never on its command line.
 
@@ -173,6 +182,8 @@ def run_command(
     if config.memory is not None:
         # Without the second there would be as much swap again.
         command += [f"--memory={config.memory}", f"--memory-swap={config.memory}"]
+    # What the processes of a job share is its memory, and would have 64 MB else.
+    command += [f"--shm-size={config.memory or _shared_memory()}"]
     # Folders on a cluster's filesystem cannot be labelled for SELinux.
     command += ["--security-opt=label=disable"]
     command += user_options(config.engine, user, config.user is not None)

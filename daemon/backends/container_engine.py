@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +19,16 @@ from daemon.backends.container_command import ATTEMPT, FOLDER, KEEP, folder_labe
 
 ANSWER_SECONDS = 60.0
 """Within this time an engine has to answer; what makes images has longer."""
+FRESH_SECONDS = 5.0
+"""For so long an engine that has answered is not asked whether it does, nor for the same image."""
 IMAGE_SECONDS = 3600.0
 """Within this time an image has to be pulled or built."""
 
 # What watches podman's containers leaves a file `oom` in the folder that podman was started in.
 _NOWHERE = "/proc"
+
+_PREFIX = re.compile(r"^(docker: |Error response from daemon: |Error: )+")
+_ADVICE = re.compile(r"(Run|See) 'docker|BuildKit is currently disabled|environment-variable\.$")
 
 _STARTING = frozenset({"created", "configured", "initialized"})
 _RUNNING = frozenset({"running", "paused", "restarting", "stopping", "removing"})
@@ -70,9 +77,13 @@ class Engine:
     def __init__(self, program: str, folder: Path) -> None:
         self.program = program
         self._label = f"{FOLDER}={folder_label(folder)}"
+        self._answered = -math.inf
+        self._images: dict[str, float] = {}
 
     async def check(self) -> None:
-        """Raise Unavailable when the engine cannot be asked: not installed, or not running."""
+        """Raise Unavailable when the engine cannot be asked: not running, or not for us."""
+        if time.monotonic() - self._answered < FRESH_SECONDS:
+            return
         try:
             await self.ask("version", "--format", "{{json .}}")
         except EngineError as error:
@@ -100,25 +111,30 @@ class Engine:
             return ""
         return next((line for line in reversed(said.splitlines()) if line.strip()), "")[:500]
 
-    async def remove(self, container: str) -> None:
-        """End a container, by its name or id, and remove it; nothing happens when there is none."""
-        with suppress(EngineError):
-            await self.ask("rm", "--force", "--volumes", container)
+    async def remove(self, *containers: str) -> None:
+        """End containers, by their names or ids, and remove them; nothing happens without any."""
+        at_once = ["--time=0"] if self.program == "podman" else []
+        with suppress(EngineError, Unavailable):
+            if containers:
+                await self.ask("rm", "--force", "--volumes", *at_once, *containers)
 
     async def end(self, container: str, *, keep: bool) -> None:
         """End a container, and remove it unless it is to be kept; nothing happens without one."""
         if not keep:
             await self.remove(container)
             return
-        with suppress(EngineError):
+        with suppress(EngineError, Unavailable):
             await self.ask("kill", container)
 
     async def has_image(self, image: str) -> bool:
         """Tell whether an image is on this host."""
+        if time.monotonic() - self._images.get(image, -math.inf) < FRESH_SECONDS:
+            return True
         try:
             await self.ask("image", "inspect", "--format={{.Id}}", image)
         except EngineError:
             return False
+        self._images[image] = time.monotonic()
         return True
 
     async def ask(
@@ -149,6 +165,7 @@ class Engine:
                 said, complaint = (_text(output) for output in (out, err))
         finally:
             os.close(file)
+        self._answered = -math.inf if code else time.monotonic()
         if codes is not None and code not in codes:
             raise EngineError(in_words(complaint or said) or f"exit code {code}")
         return said + complaint if both else said
@@ -193,9 +210,9 @@ def _text(output: Any) -> str:
 
 def in_words(complaint: str) -> str:
     """What an engine complains about: its last lines but for advice, in one."""
-    lines = [line.strip() for line in complaint.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("Run 'docker", "See 'docker"))]
-    return "; ".join(lines[-3:]).removeprefix("docker: ")[-1000:]
+    lines = [_PREFIX.sub("", line.strip()) for line in complaint.splitlines()]
+    lines = [line for line in lines if line and not _ADVICE.match(line)]
+    return "; ".join(lines[-3:])[-1000:]
 
 
 def _container(found: Mapping[str, Any]) -> Container:

@@ -21,14 +21,16 @@ BUILT = "runtable-build"
 async def ready(config: ContainerConfig, engine: Engine) -> str:
     """Return the image of a configuration once it is on this host.
 
-    Raises EngineError, in the engine's words, when it can be neither pulled nor built; OSError when
-    what it is built from cannot be read.
+    Raises EngineError, in the engine's words, when it can be neither pulled nor built.
     """
     build = config.build_from()
     if build is None:
         return await _pulled(str(config.image), engine)
     dockerfile, context = build
-    tag = await asyncio.to_thread(tag_of, dockerfile, context, config.build_args)
+    try:
+        tag = await asyncio.to_thread(tag_of, dockerfile, context, config.build_args)
+    except OSError as error:
+        raise EngineError(f"{dockerfile} cannot be built: {error}") from None
     if not await engine.has_image(tag):
         arguments = [f"--build-arg={name}={value}" for name, value in config.build_args.items()]
         try:
@@ -46,7 +48,8 @@ async def _pulled(image: str, engine: Engine) -> str:
         try:
             await engine.ask("pull", "--quiet", image, seconds=IMAGE_SECONDS)
         except EngineError as error:
-            raise EngineError(f"the image {image} cannot be had: {error}") from None
+            mend = f"`{engine.program} pull {image}` on this host has to work"
+            raise EngineError(f"the image {image} cannot be had: {error} ({mend})") from None
     return image
 
 

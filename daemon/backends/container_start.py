@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,23 @@ class Starter:
         self._folder = folder
         self._library = library
         self._making = asyncio.Lock()
+        self._refused: tuple[float, str] | None = None
         self._users: dict[str, tuple[int, int]] = {}
 
     async def image(self) -> str:
         """The image, once it is here; all attempts wait for the one that pulls or builds it.
 
-        Raises EngineError and OSError.
+        Raises EngineError, for those that have waited too.
         """
+        asked = time.monotonic()
         async with self._making:
-            return await ready(self._config, self._engine)
+            if self._refused is not None and self._refused[0] > asked:
+                raise EngineError(self._refused[1])
+            try:
+                return await ready(self._config, self._engine)
+            except EngineError as error:
+                self._refused = time.monotonic(), str(error)
+                raise
 
     async def start(self, attempt_dir: Path, request: Mapping[str, Any], image: str) -> None:
         """Start an attempt from an image.

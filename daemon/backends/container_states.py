@@ -11,6 +11,7 @@ from typing import Literal
 from ctxlib.job_folder import REQUEST
 from ctxlib.output import words_for_seconds
 from daemon.backends import Status, Unavailable, attempts
+from daemon.backends.attempts import Seen
 from daemon.backends.container_engine import Container, Engine, EngineError
 from daemon.backends.here import revoke
 
@@ -18,6 +19,8 @@ GRACE_SECONDS = 30.0
 """For so long after its time is over, or it was told to end, a container may go on by itself."""
 LEFT_SECONDS = 60.0
 """After this time a container that has ended and that nobody asks for is removed."""
+
+NEEDS = " (the image needs Python 3.10 or newer with NumPy, h5py and xarray: see `python`)"
 
 
 class ContainerStates:
@@ -27,6 +30,7 @@ class ContainerStates:
         self._engine = engine
         self._clock = clock
         self._told: dict[Path, float] = {}
+        self._done: set[str] = set()
 
     def told_to_end(self, attempt_dir: Path) -> None:
         """An attempt was told to end; if it does not, its container is ended."""
@@ -48,6 +52,7 @@ class ContainerStates:
         for container in containers.values():
             if container.attempt not in others:
                 await self._tidy(container)
+        await self._remove()
         return found
 
     async def tidy(self) -> None:
@@ -55,25 +60,35 @@ class ContainerStates:
         with suppress(EngineError, Unavailable):
             for container in await self._engine.containers():
                 await self._tidy(container)
+        await self._remove()
+
+    async def _remove(self) -> None:
+        """Remove all containers that are done with, as one alone takes about as long."""
+        done, self._done = self._done, set()
+        await self._engine.remove(*done)
+
+    async def _leave(self, container: Container | None) -> None:
+        """A container has nothing to do any more: it is removed soon, or kept once it has ended."""
+        if container is not None and not container.keep:
+            self._done.add(container.id)
+        elif container is not None and container.state != "over":
+            await self._engine.end(container.id, keep=True)
 
     async def _tidy(self, container: Container) -> None:
         seen = await asyncio.to_thread(attempts.look, Path(container.attempt))
         over = container.state == "over"
         left = over and self._clock() - container.finished > LEFT_SECONDS
-        if (seen.ended is not None or left or not seen.there) and not (container.keep and over):
-            await self._engine.end(container.id, keep=container.keep)
+        if seen.ended is not None or left or not seen.there:
+            await self._leave(container)
 
     async def _status(self, attempt_dir: Path, container: Container | None) -> Status:
         # After the engine was asked: who has ended by then has written all there is to read.
         seen = await asyncio.to_thread(attempts.look, attempt_dir)
-        keep = container is not None and container.keep
         if not seen.there:
-            if container is not None:
-                await self._engine.end(container.id, keep=keep)
+            await self._leave(container)
             return Status("lost", "its folder was deleted")
         if seen.ended is not None:
-            if container is not None and not (keep and container.state == "over"):
-                await self._engine.end(container.id, keep=keep)
+            await self._leave(container)
             self._told.pop(attempt_dir, None)
             return Status("ended", seen.ended)
         if container is None:
@@ -81,7 +96,7 @@ class ContainerStates:
             return Status("lost", "its container is gone" if seen.claimed else "none had begun")
         if container.state == "running":
             return await self._running(attempt_dir, container, claimed=seen.claimed)
-        return await self._over(attempt_dir, container, seen.stop)
+        return await self._over(attempt_dir, container, seen)
 
     async def _running(self, attempt_dir: Path, container: Container, *, claimed: bool) -> Status:
         now = self._clock()
@@ -96,16 +111,21 @@ class ContainerStates:
             return await _concluded(attempt_dir, "stopped", seen.stop or "", "stopped")
         return Status("running", signs="here" if claimed else "none")
 
-    async def _over(self, attempt_dir: Path, container: Container, stop: str | None) -> Status:
+    async def _over(self, attempt_dir: Path, container: Container, seen: Seen) -> Status:
         """It has ended, or was made and never started, and its attempt has not ended."""
+        refused = False
         if container.state == "starting":
             why = "its container was made and never started"
         else:
             why = container.why(await self._engine.last_line(container.id))
+            refused = not seen.claimed and attempts.never_begins(container.exit_code)
+            why += NEEDS if refused else ""
         if not container.keep or container.state == "starting":
             await self._engine.remove(container.id)
-        if stop is not None:
-            return await _concluded(attempt_dir, "stopped", stop, "stopped")
+        if seen.stop is not None:
+            return await _concluded(attempt_dir, "stopped", seen.stop, "stopped")
+        if refused:
+            return await _concluded(attempt_dir, "failed", why, "exit")
         if container.out_of_memory:
             return await _concluded(attempt_dir, "failed", why, "memory")
         await asyncio.to_thread(revoke, attempt_dir)

@@ -159,7 +159,7 @@ def test_what_cannot_be_begun_is_not_claimed(tmp_path, alone):
     attempt = make_job(tmp_path)
     (attempt.parent / "job.json").write_text("{")
     code, said = finish(alone(attempt))
-    assert code == 1
+    assert code == 74
     assert f"{attempt} cannot be run: JSONDecodeError" in said
     assert not claim.exists(attempt)
 

@@ -78,6 +78,8 @@ def surroundings(run):
             [*first_line(f"{root}/cpu/cpu.cfs_quota_us"),
              *first_line(f"{root}/cpu/cpu.cfs_period_us")],
         "threads": os.environ["OMP_NUM_THREADS"],
+        "shared": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize,
+        "umask": os.umask(0o077),
         "awkward": os.environ["AWKWARD"],
         "secret": os.environ["TOKEN"],
         "path": os.environ["LD_LIBRARY_PATH"],
@@ -117,6 +119,7 @@ async def test_all_of_the_configuration_holds_inside(tmp_path, engine, monkeypat
         context=context.replace("DATABASE", repr(str(database))),
         proposal_path=str(proposal),
         cpus=None,
+        umask=0o007,
     )
     bench = ContainerBench(
         database,
@@ -139,6 +142,7 @@ async def test_all_of_the_configuration_holds_inside(tmp_path, engine, monkeypat
     assert seen["swap"] in (None, [str(300 * MB)])
     assert seen["cores"] == [f"{CORES}00000", "100000"]
     assert seen["threads"] == str(CORES)
+    assert (seen["shared"], seen["umask"]) == (300 * MB, 0o007)
     assert (seen["awkward"], seen["secret"]) == (awkward, "s3cret")
     assert (seen["path"], seen["docker"]) == ("/opt/a b", "unix:///no")
     assert seen["host"] != os.uname().nodename
@@ -208,23 +212,28 @@ async def test_a_container_that_dies_whole_says_why(tmp_path, engine):
     lacking = make_job(tmp_path, "j2", context=context)
     bench = ContainerBench(tmp_path, engine.program, env_vars={"PYTHONHOME": "/nowhere"})
     status = await bench.run(lacking)
-    assert status.state == "lost"
+    assert (status.state, ended(lacking)["status"]) == ("ended", "failed")
     assert "ended with exit code 1: " in status.reason
-    missing = make_job(tmp_path, "j3", context=context)
-    bench = ContainerBench(tmp_path, engine.program, python="/usr/bin/nopython")
-    status = await bench.run(missing)
-    assert status.state == "lost"
-    assert "its container cannot be started: " in status.reason
-    assert "nopython" in status.reason
-    assert bench.ended == [("j3", 1)]
-    unknown = make_job(tmp_path, "j4", context=context)
-    status = await ContainerBench(tmp_path, engine.program, user="nobodyhere").run(unknown)
-    assert f"the image {IMAGE} has no user nobodyhere" in status.reason
-    if engine.program == "docker":  # podman tries for seconds
-        absent = make_job(tmp_path, "j5", context=context)
-        image = "localhost:1/absent:1"
-        status = await ContainerBench(tmp_path, "docker", image=image).run(absent)
-        assert f"the image {image} cannot be had: " in status.reason
+    assert "(the image needs Python 3.10 or newer with NumPy" in status.reason
+    assert engine.containers() == []
+
+
+async def test_what_is_refused_ends_the_job_at_once(tmp_path, engine):
+    absent = "localhost:1/absent:1" if engine.program == "docker" else "absent-short-name"
+    refused = {
+        f"the image {IMAGE} has no user nobodyhere: ": {"user": "nobodyhere"},
+        'exec: "/usr/bin/nopython": ': {"python": "/usr/bin/nopython"},
+        f"the image {absent} cannot be had: ": {"image": absent},
+        "Host path does not exist: /nowhere/x": {"volumes": ["/nowhere/x:/x"]},
+    }
+    for number, (words, config) in enumerate(refused.items()):
+        attempt = make_job(tmp_path, f"j{number}")
+        bench = ContainerBench(tmp_path, engine.program, **config)
+        status = await bench.run(attempt)
+        assert (status.state, ended(attempt)["status"]) == ("ended", "failed"), status
+        assert status.reason.startswith("its container cannot be started: ")
+        assert words in status.reason
+        assert bench.ended == [(f"j{number}", 1)]
     assert engine.containers() == []
 
 
@@ -358,7 +367,7 @@ def greeting(run):
     # What cannot be built says where.
     (build / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY nothing /nothing\n")
     status = await bench.run(broken)
-    assert status.state == "lost"
+    assert (status.state, ended(broken)["status"]) == ("ended", "failed")
     assert f"{build}/Dockerfile cannot be built: " in status.reason
     assert "nothing" in status.reason
     assert engine.containers() == []
