@@ -61,9 +61,10 @@ class SshServer:
         (folder / "sshd_config").write_text(f"{text}SetEnv {set_}\n")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def make_key(self, path: Path) -> None:
-        """Make a pair of keys, without a passphrase."""
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    def make_key(self, path: Path, passphrase: str = "") -> None:
+        """Make a pair of keys."""
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path]
+        subprocess.run(command, check=True)
 
     def start(self) -> None:
         """Serve."""

@@ -4,13 +4,16 @@ import base64
 import json
 import logging
 import threading
+import typing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from slurm_helpers import until
 
+from daemon.backends.configurations.slurm import MailType
 from daemon.backends.configurations.slurm_rest import SlurmRestConfig
 from daemon.backends.slurm import rest_shapes as shapes
+from daemon.backends.slurm import rest_submission
 from daemon.backends.slurm.rest import Rest
 from daemon.backends.slurm.scheduler import (
     COMMENT,
@@ -28,8 +31,7 @@ def submission(config, **changed):
         "name": "r1-p1234-damnit",
         "comment": COMMENT + "0123456789ab",
         "script": "#!/bin/bash\nexit 7\n",
-        "count": 2,
-        "at_once": 2,
+        "array": "0-1%2",
         "after": [],
         "chdir": "/tmp",
         "output": "/dev/null",
@@ -106,7 +108,7 @@ async def test_an_array_with_everything_that_can_be_asked_for(slurm_cluster, ser
     show = lambda number: slurm_cluster.run("scontrol", "--oneliner", "show", "job", number)  # noqa: E731
     try:
         asleep = submission(
-            config, count=3, at_once=1, partition="main", script="#!/bin/bash\nsleep 60\n"
+            config, array="0-2%1", partition="main", script="#!/bin/bash\nsleep 60\n"
         )
         first = await rest.submit(asleep)
         second = await rest.submit(submission(config, after=[first]))
@@ -144,7 +146,7 @@ async def test_an_array_with_everything_that_can_be_asked_for(slurm_cluster, ser
         assert "root" in await rest.groups()
         for changed, kind, words in (
             ({"partition": "nowhere"}, Refused, "Invalid partition name"),
-            ({"count": 5000}, TooLong, "Invalid job array specification"),
+            ({"array": "0-4999%2"}, TooLong, "Invalid job array specification"),
         ):
             with pytest.raises(kind, match=words):
                 await rest.submit(submission(config, **changed))
@@ -163,6 +165,16 @@ async def test_a_token_is_renewed_in_its_file_and_never_told(server, tmp_path, c
         with pytest.raises(SlurmError) as error:
             await ask()
         said.append(str(error.value))
+    for claims, words in (
+        ({"exp": 1.0, "sun": "root"}, "the token of root has expired at 19"),
+        ({"exp": 1e12, "sun": "you"}, "the token is that of you, not of root"),
+    ):
+        middle = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+        token.write_text(f"outdatedword.{middle}.outdatedword")
+        for ask in (rest.jobs, lambda: rest.submit(submission(config))):
+            with pytest.raises((NoAnswer, Later), match=f"{words}.*: renew what file:") as error:
+                await ask()
+            said.append(str(error.value))
     token.write_text("two outdatedword")
     with pytest.raises(NoAnswer, match=f"what file:{token} holds is no token"):
         await rest.jobs()
@@ -252,7 +264,7 @@ async def test_which_version_is_spoken(slurmrestd, later_rest, canned, tmp_path)
     canned.answers.clear()
     canned.answers["/openapi/v3"] = (200, {"paths": {"/slurm/v0.0.38/jobs": {}}})
     canned.answers["/slurm/v0.0.38/jobs"] = (200, {"jobs": []})
-    with pytest.raises(NoAnswer, match="HTTP 404 no such page"):
+    with pytest.raises(NoAnswer, match=r"what was asked for \(v0.0.42\): HTTP 404"):
         await rest.jobs()
     assert await rest.jobs() == []
     await rest.close()
@@ -266,7 +278,14 @@ async def test_answers_that_are_none(canned, tmp_path):
     path = "/slurm/v0.0.38/jobs"
     for answer, words in (
         ((200, "<html>Welcome"), "has not answered with JSON: no slurmrestd is there"),
-        ((502, "<html>Bad gateway\nmore"), "HTTP 502 <html>Bad gateway$"),
+        (
+            (502, "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"),
+            "jobs has answered HTTP 502 Bad Gateway$",
+        ),
+        ((500, ""), "jobs has answered HTTP 500 Internal Server Error$"),
+        ((500, "Oh no\nmore"), "HTTP 500 Internal Server Error: Oh no$"),
+        ((500, {}), "has answered without a word: HTTP 500"),
+        ((404, "<html>"), r"does not have what was asked for \(v0.0.38\): HTTP 404"),
         (
             (
                 500,
@@ -288,6 +307,11 @@ async def test_answers_that_are_none(canned, tmp_path):
     for answer, kind in (
         ((401, "Authentication failure"), Later),
         ((502, "Bad gateway: connection refused"), NoAnswer),
+        ((503, "<title>Service Unavailable</title>"), NoAnswer),
+        ((429, "slow down"), NoAnswer),
+        ((404, "<html>nothing like that"), NoAnswer),
+        ((400, {}), NoAnswer),
+        ((500, {"errors": [{"error": "Protocol authentication error"}]}), Later),
         ((500, {"errors": [{"error": "Zero Bytes were transmitted or received"}]}), NoAnswer),
         ((500, {"errors": [{"error": "Unspecified error"}]}), NoAnswer),
         ((400, {"errors": [{"error": "Unspecified error"}]}), Refused),
@@ -298,11 +322,18 @@ async def test_answers_that_are_none(canned, tmp_path):
         canned.answers[submit] = answer
         with pytest.raises(SlurmError) as error:
             await rest.submit(submission(config))
-        assert type(error.value) is kind, answer
+        assert isinstance(error.value, kind), answer
+    # Whatever else there is to say: it was taken.
+    canned.answers[submit] = (200, {"job_id": 17, "errors": [{"error": "but slowly"}]})
+    assert await rest.submit(submission(config)) == "17"
     await rest.close()
     canned.answers[path] = lambda headers: threading.Event().wait(0.5) or (200, {"jobs": []})
     rest = Rest(config, seconds=0.2)
     with pytest.raises(NoAnswer, match=r"has not answered within 0\.2 s"):
+        await rest.jobs()
+    await rest.close()
+    rest = Rest(SlurmRestConfig(**{**options, "use_http": False}))
+    with pytest.raises(NoAnswer, match=r"cannot be reached: .*WRONG_VERSION.*use_http: true"):
         await rest.jobs()
     await rest.close()
     rest = Rest(SlurmRestConfig(**{**options, "port": 1}))
@@ -345,17 +376,12 @@ async def test_the_accounting_knows_what_the_controller_has_forgotten(slurmrestd
 
 
 def test_words_and_numbers_of_both_shapes():
-    assert [shapes.minutes(text) for text in ("90", "1:30", "1:30:00", "2-12", "1-0:30:01")] == [
-        90,
-        2,
-        90,
-        3600,
-        1471,
-    ]
+    texts = ["90", "1:30", "1:30:00", "2-12", "1-0:30:01"]
+    assert list(map(rest_submission.minutes, texts)) == [90, 2, 90, 3600, 1471]
     with pytest.raises(Refused, match="time limit 'soon': write"):
-        shapes.minutes("soon")
+        rest_submission.minutes("soon")
     sizes = ["100", "1500M", "16G", "100K", "1500k", "1T", None]
-    assert [shapes.megabytes(size) for size in sizes] == [100, 1500, 16384, 1, 2, 1048576, None]
+    assert list(map(rest_submission.megabytes, sizes)) == [100, 1500, 16384, 1, 2, 1048576, None]
     assert shapes.indices("1,3,5-9:2%4") == [1, 3, 5, 7, 9]
     assert shapes.indices("") == []
     assert shapes.indices("0,4,...%2")[:3] == [0, 4, 5]
@@ -398,10 +424,21 @@ def test_options_that_cannot_be_said_are_refused_in_the_configuration(option):
 def test_other_options_have_their_fields():
     options = ["--gres=gpu:2,shard:1", "--gpus=4", "--constraint=a&b", "--licenses=x:1"]
     config = SlurmRestConfig(host="h", additional_options=options)
-    early = shapes.body(submission(config), {}, "v0.0.38")["job"]
-    later = shapes.body(submission(config), {}, "v0.0.40")["job"]
+    early = rest_submission.body(submission(config), {}, "v0.0.38")["job"]
+    later = rest_submission.body(submission(config), {}, "v0.0.40")["job"]
     assert (early["gres"], early["gpus"]) == ("gpu:2,shard:1", "4")
     assert later["tres_per_node"] == "gres/gpu:2,gres/shard:1"
     assert later["tres_per_job"] == "gres/gpu:4"
     for job in (early, later):
         assert (job["constraints"], job["licenses"]) == ("a&b", "x:1")
+
+
+def test_the_words_for_mails_have_others_in_later_versions():
+    mails = {}
+    for word in typing.get_args(MailType):
+        job = submission(SlurmRestConfig(host="h", mail_type=word))
+        assert rest_submission.body(job, {}, "v0.0.38")["job"]["mail_type"] == word
+        mails[word] = rest_submission.body(job, {}, "v0.0.44")["job"]["mail_type"]
+    known = {"BEGIN", "END", "FAIL", "REQUEUE", "STAGE_OUT", "INVALID_DEPENDENCY", "TIME=100%"}
+    assert set().union(*mails.values()) == known == {*mails["ALL"], *mails["TIME_LIMIT"]}
+    assert mails["NONE"] == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 
 import pytest
 from job_helpers import make_job, times_started, values
@@ -56,11 +57,14 @@ async def test_the_connection_is_lost_while_jobs_wait_and_run(slurm_cluster, ssh
     async with slurm_bench(tmp_path, slurm_cluster, **bench_options) as bench:
         handles = await bench.submit(attempts)
         await bench.until(handles[:1], lambda _: times_started(attempts[0])["nap"])
+        await until(lambda: ssh_server.logins() - logins == 2)
         ssh_server.stop()
-        answers = await bench.until(handles, lambda status: "does not answer" in status.reason)
+        try:
+            answers = await bench.until(handles, lambda status: "cannot be" in status.reason)
+        finally:
+            ssh_server.start()
         assert {status.state for status in answers.values()} == {"running"}
         assert "127.0.0.1" in answers["j1/1"].reason
-        ssh_server.start()
         answers = await bench.end(handles)
     assert {(status.state, status.reason) for status in answers.values()} == {("ended", "")}
     assert [(times_started(a), values(a)) for a in attempts] == [({"nap": 1}, {"nap": 1})] * 2
@@ -81,16 +85,41 @@ async def test_programs_over_one_connection(ssh_server):
         assert [done.out for done in together] == [f"{n}\n" for n in range(20)]
         with pytest.raises(Refused, match=r"nothing-such is not on PATH on 127\.0\.0\.1"):
             await place.run(["nothing-such"])
-        with pytest.raises(NoAnswer, match="was lost during sh"):
+        with pytest.raises(NoAnswer, match=r"sh was killed on 127\.0\.0\.1"):
             await place.run(["sh", "-c", "kill -9 $$"])
         assert (await place.run(["echo", "still there"])).out == "still there\n"
     finally:
         await place.close()
     assert ssh_server.logins() - logins == 1
-    hasty = Ssh(SlurmSshConfig(**ssh_server.options), seconds=0.5)
-    with pytest.raises(NoAnswer, match=r"sleep has not ended within 0\.5 s on 127"):
-        await hasty.run(["sleep", "20"])
-    await hasty.close()
+
+
+async def test_programs_that_hang_are_not_in_the_way_of_others(ssh_server):
+    """The server lets ten programs run at once over one connection."""
+    logins = ssh_server.logins()
+    place = Ssh(SlurmSshConfig(**ssh_server.options), seconds=0.6)
+
+    async def said(*command):
+        try:
+            return (await place.run(command)).out
+        except NoAnswer as error:
+            return str(error)
+
+    words = "has not ended within 0.6 s on 127.0.0.1"
+    hung = await asyncio.gather(*(said("sleep", "97") for _ in range(11)))
+    assert set(hung) == {f"sleep {words}"}
+    async with asyncio.timeout(20):
+        while (answer := await said("echo", "in")) != "in\n":
+            assert answer == f"echo {words}"
+    assert ssh_server.logins() - logins == 1
+    # Those that cannot be ended stay behind with their connection.
+    stubborn = ("sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+    await asyncio.gather(*(said(*stubborn) for _ in range(10)))
+    assert "has not let echo begin on the connection: open failed" in await said("echo", "in")
+    async with asyncio.timeout(20):
+        while (answer := await said("echo", "in")) != "in\n":
+            assert answer == f"echo {words}"
+    assert ssh_server.logins() - logins == 2
+    await place.close()
 
 
 async def test_who_is_not_known_is_not_talked_to(ssh_server, tmp_path):
@@ -98,19 +127,70 @@ async def test_who_is_not_known_is_not_talked_to(ssh_server, tmp_path):
     public = (tmp_path / "other.pub").read_text()
     (tmp_path / "wrong").write_text(f"[127.0.0.1]:{ssh_server.port} {public}")
     (tmp_path / "nobody").write_text("")
-    wrong = {
-        "known_hosts": (tmp_path / "wrong", "the key of 127.0.0.1 is not the one in .*/wrong"),
-        "known_hosts ": (tmp_path / "nobody", "ssh-keyscan -p"),
-        "known_hosts  ": (tmp_path / "missing", "ssh-keyscan -p"),
-        "key_file": (tmp_path / "other", "does not let .* in with .*/other"),
-        "key_file ": (tmp_path / "gone", "cannot be reached: .*gone"),
-        "port": (1, "port 1 cannot be reached"),
-    }
-    for name, (value, words) in wrong.items():
-        value = value if isinstance(value, int) else str(value)
-        options = {**ssh_server.options, name.strip(): value}
+    (tmp_path / "text").write_text("no key")
+    named = rf"\[127\.0\.0\.1\]:{ssh_server.port}"
+    add = r"`ssh-keyscan -p \d+ 127.0.0.1` prints .* add that to .*"
+    wrong = [
+        ("known_hosts", "wrong", f"the key of {named} is not the one in .*/wrong: .*ssh-keygen -R"),
+        ("known_hosts", "nobody", f"no key of {named} is known in .*/nobody: {add}/nobody once"),
+        ("known_hosts", "missing", f"no key of {named} is known in .*/missing: {add}/missing once"),
+        ("key_file", "other", r"does not let \w+ in with .*/other: add what is in .*/other.pub"),
+        ("key_file", "gone", "^/.*/gone cannot be read: No such file or directory"),
+        ("key_file", "text", "^key_file .*/text is no private key that can be used: Invalid"),
+    ]
+    for name, file, words in wrong:
+        options = {**ssh_server.options, name: str(tmp_path / file)}
         with pytest.raises(NoAnswer, match=words):
             await Ssh(SlurmSshConfig(**options)).run(["true"])
+    with pytest.raises(NoAnswer, match="port 1 cannot be reached"):
+        await Ssh(SlurmSshConfig(**{**ssh_server.options, "port": 1})).run(["true"])
+
+
+async def test_a_key_with_a_passphrase_is_used_when_an_agent_has_it(
+    ssh_server, tmp_path, monkeypatch
+):
+    key, ask = tmp_path / "locked", tmp_path / "ask"
+    ssh_server.make_key(key, passphrase="open sesame")
+    known = ssh_server.folder / "authorized_keys"
+    known.write_text(known.read_text() + (tmp_path / "locked.pub").read_text())
+    with_key = {**ssh_server.options, "key_file": str(key)}
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(NoAnswer, match=f"has a passphrase, and no agent has it: .*`ssh-add {key}`"):
+        await Ssh(SlurmSshConfig(**with_key)).run(["true"])
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    ask.write_text("#!/bin/sh\necho open sesame\n")
+    ask.chmod(0o700)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"]) as agent:
+        try:
+            await until((tmp_path / "agent").exists)
+            asking = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+            subprocess.run(["ssh-add", "-q", key], env=asking, check=True)
+            without = {name: value for name, value in with_key.items() if name != "key_file"}
+            for options in (with_key, without):
+                place = Ssh(SlurmSshConfig(**options))
+                assert (await place.run(["echo", "in"])).out == "in\n"
+                await place.close()
+        finally:
+            agent.terminate()
+
+
+async def test_what_stands_in_the_users_ssh_configuration(ssh_server, tmp_path, monkeypatch):
+    """A machine behind another one, by a name of the user's own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/known_hosts").write_text(ssh_server.known_hosts.read_text())
+    common = f"HostName 127.0.0.1\n Port {ssh_server.port}\n IdentityFile {ssh_server.key_file}\n"
+    (tmp_path / ".ssh/config").write_text(
+        f"Host gate\n {common}\nHost cluster\n {common} ProxyJump gate\n"
+    )
+    logins = ssh_server.logins()
+    place = Ssh(SlurmSshConfig(host="cluster", use_additional_ssh_options=False))
+    assert (await place.run(["echo", "in"])).out == "in\n"
+    await place.close()
+    assert ssh_server.logins() - logins == 2
+    with pytest.raises(NoAnswer, match="cluster port 22 cannot be reached"):
+        await Ssh(SlurmSshConfig(host="cluster")).run(["true"])
 
 
 async def test_pauses_between_tries_grow(ssh_server, tmp_path):

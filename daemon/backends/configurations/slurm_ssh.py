@@ -118,7 +118,7 @@ class SlurmSshConfig(SlurmCommon):
             else None,
         }
         missing = {n: v for n, v in given.items() if v is not None and getattr(self, n) is None}
-        return type(self).model_validate({**self.model_dump(), **missing})
+        return type(self).model_validate({**self.model_dump(exclude_unset=True), **missing})
 
     def _metadata_file(self, year: int) -> Path | None:
         if self.beamtime_id is None:

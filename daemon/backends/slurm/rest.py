@@ -14,6 +14,7 @@ import httpx
 
 from daemon.backends.configurations.slurm_rest import SlurmRestConfig
 from daemon.backends.slurm import rest_shapes as shapes
+from daemon.backends.slurm import rest_submission
 from daemon.backends.slurm.rest_token import Token
 from daemon.backends.slurm.said import is_gone, refusal
 from daemon.backends.slurm.scheduler import (
@@ -26,13 +27,23 @@ from daemon.backends.slurm.scheduler import (
 )
 from daemon.backends.slurm.transport import CALL_SECONDS
 
-NEWEST, OLDEST = 44, 36
+NEWEST, OLDEST = 46, 36
 """The last numbers of the versions to try with a service that does not list its own."""
 
 _SERVED = re.compile(r"/slurm/(v0\.0\.\d+)/")
 _NOT_ACCEPTED = re.compile("authenticat|token|credential", re.IGNORECASE)
 _NOTHING_SAID = "Unspecified error"
+_NOT_LET_IN = (401, 403)
+_MENDS = {
+    "WRONG_VERSION_NUMBER": "it may speak http alone: use_http: true",
+    "CERTIFICATE_VERIFY_FAILED": "SSL_CERT_FILE names a file with the certificates to trust",
+}
+"""By what the library for https says."""
 _AT_ONCE = 8
+
+
+class _NoJson(NoAnswer):
+    """Somebody else has answered: Slurm has not, and may not even have been asked."""
 
 
 class Rest:
@@ -57,19 +68,18 @@ class Rest:
         """Queue an array; see `Scheduler`."""
         version = await self._known_version()
         environment = await asyncio.to_thread(_environment, self._config.login)
-        content = shapes.body(submission, environment, version)
+        content = rest_submission.body(submission, environment, version)
         status, answer = await self._ask("POST", f"slurm/{version}/job/submit", content)
-        if status in (401, 403):
-            raise Later(self._not_accepted())
-        said = _errors(answer)
-        if status >= 500 and said == _NOTHING_SAID:
-            raise NoAnswer(self._trouble(status, said))
-        if status >= 400 or said:
-            raise refusal(said or f"HTTP {status}")
         found = answer.get("job_id") or (answer.get("result") or {}).get("job_id")
-        if found is None:
-            raise NoAnswer("Slurm's service has given no number")
-        return str(shapes.number(found))
+        if number := shapes.number(found):
+            return str(number)  # it was taken, whatever else there is to say
+        said = _errors(answer)
+        words = await self._trouble(status, said)
+        if status in _NOT_LET_IN or _NOT_ACCEPTED.search(said):
+            raise Later(words)
+        if not said or (said == _NOTHING_SAID and status >= 500) or await self._token.wrong():
+            raise NoAnswer(words)
+        raise refusal(said)
 
     async def jobs(self) -> list[SlurmJob]:
         """All jobs of ours that the controller remembers; see `Scheduler`."""
@@ -96,7 +106,7 @@ class Rest:
         for status, answer in answers:
             said = _errors(answer)
             if status != 404 and (status >= 400 or said) and not is_gone(said):
-                raise NoAnswer(self._trouble(status, said))
+                raise NoAnswer(await self._trouble(status, said))
 
     async def partitions(self) -> list[Partition]:
         """The partitions."""
@@ -135,15 +145,17 @@ class Rest:
 
     async def _served(self) -> Iterable[str]:
         """The versions that the service lists, or else those that answer."""
-        status, answer = await self._ask("GET", "openapi/v3")
-        if status in (401, 403):
-            raise NoAnswer(self._not_accepted())
-        if paths := _SERVED.findall(" ".join(answer.get("paths") or ())):
-            return set(paths)
+        with suppress(_NoJson):  # a proxy may not lead there
+            status, answer = await self._ask("GET", "openapi/v3")
+            if status in _NOT_LET_IN:
+                raise NoAnswer(await self._trouble(status, ""))
+            if paths := _SERVED.findall(" ".join(answer.get("paths") or ())):
+                return set(paths)
         for last in range(NEWEST, OLDEST - 1, -1):
-            status, _ = await self._ask("GET", f"slurm/v0.0.{last}/ping")
-            if status == 200:
-                return [f"v0.0.{last}"]
+            with suppress(_NoJson):
+                status, _ = await self._ask("GET", f"slurm/v0.0.{last}/ping")
+                if status == 200:
+                    return [f"v0.0.{last}"]
         return []
 
     # Requests
@@ -153,10 +165,11 @@ class Rest:
         version = await self._known_version()
         status, answer = await self._ask("GET", f"slurm/{version}/{what}")
         said = _errors(answer)
-        if status == 404 and self._config.version is None:
-            self._version = None  # another version of Slurm may be there by now
         if status >= 400 or said:
-            raise NoAnswer(self._trouble(status, said))
+            words = await self._trouble(status, said)
+            if status == 404 and self._config.version is None:
+                self._version = None  # another version of Slurm may be there by now
+            raise NoAnswer(words)
         return list(answer.get(what) or [])
 
     async def _ask(self, method: str, path: str, content: Any = None) -> tuple[int, dict[str, Any]]:
@@ -166,7 +179,7 @@ class Rest:
         """
         token = await self._token.get()
         status, answer = await self._once(method, path, content, token)
-        refused = status in (401, 403) or (
+        refused = status in _NOT_LET_IN or (
             # Which error a bad token makes differs; only reading can be repeated for nothing.
             status >= 500 and (method == "GET" or _NOT_ACCEPTED.search(_errors(answer)))
         )
@@ -178,39 +191,60 @@ class Rest:
         self, method: str, path: str, content: Any, token: str
     ) -> tuple[int, dict[str, Any]]:
         url = f"{self._config.url.removesuffix('/slurm')}/{path}"
-        headers = {"X-SLURM-USER-NAME": self._config.login, "X-SLURM-USER-TOKEN": token}
+        headers = {
+            "Accept": "application/json",
+            "X-SLURM-USER-NAME": self._config.login,
+            "X-SLURM-USER-TOKEN": token,
+        }
         try:
             async with self._slots, asyncio.timeout(self._seconds):
                 answer = await self._client.request(method, url, json=content, headers=headers)
         except (TimeoutError, httpx.TimeoutException):
             raise NoAnswer(f"{url} has not answered within {self._seconds:g} s") from None
         except httpx.HTTPError as error:
-            raise NoAnswer(f"{url} cannot be reached: {error or type(error).__name__}") from None
+            words = f"{url} cannot be reached: {error or type(error).__name__}"
+            for said, mend in _MENDS.items():
+                if said in words:
+                    words += f"; {mend}"
+            raise NoAnswer(words) from None
         found: Any = None
         with suppress(ValueError):  # errors of the server or a proxy may be texts
             found = answer.json()
-        if not isinstance(found, dict):
-            if answer.status_code == 200:
-                raise NoAnswer(f"{url} has not answered with JSON: no slurmrestd is there")
-            text = answer.text.strip().partition("\n")[0][:200]
-            found = {"errors": [{"error": f"HTTP {answer.status_code} {text}".strip()}]}
-        return answer.status_code, found
+        if isinstance(found, dict):
+            return answer.status_code, found
+        if answer.status_code in (*_NOT_LET_IN, 404):
+            return answer.status_code, {}
+        raise _NoJson(f"{url} {_instead(answer)}")
 
-    def _trouble(self, status: int, said: str) -> str:
-        if status in (401, 403):
-            return self._not_accepted()
+    async def _trouble(self, status: int, said: str) -> str:
+        """What is wrong when `status` was answered, and `said` are the errors; the mend."""
+        url, user, place = self._config.url, self._config.login, self._token.place
+        wrong = await self._token.wrong()
+        if status in _NOT_LET_IN or _NOT_ACCEPTED.search(said):
+            why = f" ({wrong})" if wrong else ""
+            return f"{url} does not accept the token of {user}{why}: renew what {place} gives"
+        if wrong:
+            return f"{wrong}: renew what {place} gives ({url} says: {said or status})"
         if said == _NOTHING_SAID:
             return (
-                f"{self._config.url} gives no reason ({said}): Slurm's controller is away, or does "
-                f"not accept the token of {self._config.login} that {self._token.place} gives"
+                f"{url} gives no reason ({said}): Slurm's controller is away, or does not accept "
+                f"the token of {user} that {place} gives"
             )
-        return said or f"HTTP {status}"
+        if status == 404 and not said:
+            return f"{url} does not have what was asked for ({self._version}): HTTP 404"
+        return said or f"{url} has answered without a word: HTTP {status}"
 
-    def _not_accepted(self) -> str:
-        return (
-            f"{self._config.url} does not accept the token of {self._config.login}: renew what "
-            f"{self._token.place} gives"
-        )
+
+def _instead(answer: httpx.Response) -> str:
+    """What was answered that is no JSON: a text, or the title of a page."""
+    if answer.status_code == 200:
+        return "has not answered with JSON: no slurmrestd is there"
+    words = f"has answered HTTP {answer.status_code} {answer.reason_phrase}".rstrip()
+    if answer.is_redirect:
+        return f"{words}, to {answer.headers['Location']}: no slurmrestd is there"
+    title = re.search("<title>(.*?)</title>", answer.text, re.IGNORECASE | re.DOTALL)
+    text = (title[1] if title else answer.text).strip().partition("\n")[0][:200]
+    return f"{words}: {text}" if text and text not in words else words
 
 
 def _errors(answer: dict[str, Any]) -> str:

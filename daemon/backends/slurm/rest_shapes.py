@@ -1,7 +1,7 @@
-"""The two shapes in which Slurm's service takes and tells what it knows.
+"""The two shapes in which Slurm's service tells what it knows.
 
 Up to v0.0.38 numbers and words stand by themselves; since v0.0.40 a number is an object that also
-says whether it is set, states are lists, and variables of the environment are "NAME=value".
+says whether it is set, and states are lists.
 """
 
 import re
@@ -9,15 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.backends.configurations.slurm import SlurmCommon
-from daemon.backends.slurm.scheduler import (
-    COMMENT,
-    Partition,
-    Refused,
-    Reservation,
-    SlurmJob,
-    Submission,
-)
+from daemon.backends.slurm.scheduler import COMMENT, Partition, Reservation, SlurmJob
 
 Record = Mapping[str, Any]
 
@@ -27,149 +19,11 @@ _FLAGS = frozenset(
     | {"RESV_DEL_HOLD", "REVOKED", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED"}
 )
 """What may stand beside a state and says more than that."""
-_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
-_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 
 def version_number(version: str) -> int:
     """The last number of a version, as 38 of v0.0.38."""
     return int(version.rpartition(".")[2])
-
-
-def is_later(version: str) -> bool:
-    """Whether a version has the later shape."""
-    return version_number(version) >= 39
-
-
-# What is sent
-
-
-def body(submission: Submission, environment: Mapping[str, str], version: str) -> dict[str, Any]:
-    """The request to submit an array. Raises Refused for what cannot be said."""
-    given = {
-        "name": submission.name,
-        "comment": submission.comment,
-        "array": f"0-{submission.count - 1}%{submission.at_once}",
-        "dependency": "afterany:" + ":".join(submission.after) if submission.after else None,
-        "current_working_directory": submission.chdir,
-        "standard_input": "/dev/null",
-        "standard_output": submission.output,
-        "standard_error": submission.error,
-        "partition": submission.partition,
-        "reservation": submission.reservation,
-        "account": submission.config.account,
-        "qos": submission.config.qos,
-        "tasks": submission.config.ntasks,
-        "cpus_per_task": submission.config.cpus_per_task,
-        "mail_user": submission.config.mail_user,
-    }
-    own = _later(submission, environment) if is_later(version) else _early(submission, environment)
-    job = {name: value for name, value in {**given, **own}.items() if value is not None}
-    if version_number(version) > 40:
-        return {"job": {**job, "script": submission.script}}
-    return {"script": submission.script, "job": job}
-
-
-def _early(submission: Submission, environment: Mapping[str, str]) -> dict[str, Any]:
-    config = submission.config
-    return {
-        "environment": dict(environment),
-        "nodes": [config.nodes, config.nodes],
-        "nodelist": config.explicit_node,
-        "time_limit": minutes(submission.time_limit),
-        "memory_per_node": megabytes(config.memory),
-        "mail_type": config.mail_type,
-        "open_mode": "append",
-        # An attempt is claimed once: one that is put back would find itself taken. This shape takes
-        # a "requeue" of false for true.
-        "no_requeue": True,
-        **_options(
-            config,
-            {
-                "--exclude": lambda text: {"exclude_nodes": text},
-                "--exclusive": lambda _: {"exclusive": "exclusive"},
-                "--gpus": lambda text: {"gpus": text},
-                "--gres": lambda text: {"gres": text},
-            },
-        ),
-    }
-
-
-def _later(submission: Submission, environment: Mapping[str, str]) -> dict[str, Any]:
-    config = submission.config
-    memory = megabytes(config.memory)
-    return {
-        "environment": [f"{name}={value}" for name, value in environment.items()],
-        "minimum_nodes": config.nodes,
-        "maximum_nodes": config.nodes,
-        "required_nodes": None if config.explicit_node is None else [config.explicit_node],
-        "time_limit": _set(minutes(submission.time_limit)),
-        "memory_per_node": None if memory is None else _set(memory),
-        "mail_type": None if config.mail_type is None else [config.mail_type],
-        "open_mode": ["APPEND"],
-        "requeue": False,
-        **_options(
-            config,
-            {
-                "--exclude": lambda text: {"excluded_nodes": [text]},
-                "--exclusive": lambda _: {"shared": ["none"]},
-                "--gpus": lambda text: {"tres_per_job": f"gres/gpu:{text}"},
-                "--gres": lambda text: {
-                    "tres_per_node": ",".join(f"gres/{each}" for each in text.split(","))
-                },
-            },
-        ),
-    }
-
-
-def _options(config: SlurmCommon, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields for `additional_options`; those of a shape's `own` are told how."""
-    known = {
-        "--constraint": lambda text: {"constraints": text},
-        "--licenses": lambda text: {"licenses": text},
-        "--nice": lambda text: {"nice": int(text)},
-        **own,
-    }
-    found: dict[str, Any] = {}
-    for option in config.additional_options:
-        name, _, value = option.partition("=")
-        found |= known[name](value)
-    return found
-
-
-def _set(number: int) -> dict[str, Any]:
-    return {"set": True, "infinite": False, "number": number}
-
-
-def minutes(text: str) -> int:
-    """A time limit as sbatch takes it, in whole minutes. Raises Refused."""
-    found = _TIME.fullmatch(text)
-    if found is None:
-        raise Refused(
-            f"time limit {text!r}: write hours:minutes:seconds, as 1:30:00, or days-hours"
-        )
-    parts = [int(part) for part in found["parts"].split(":")]
-    if found["days"] is not None:
-        hours, minute, second = (*parts, 0, 0)[:3]
-        hours += 24 * int(found["days"])
-    elif len(parts) == 3:
-        hours, minute, second = parts
-    else:
-        hours, (minute, second) = 0, (*parts, 0)[:2]
-    return hours * 60 + minute + (second > 0)
-
-
-def megabytes(memory: str | None) -> int | None:
-    """Memory as sbatch takes it, in MB, the next greater one."""
-    if memory is None:
-        return None
-    unit = memory[-1].upper()
-    if unit not in _UNITS:
-        return int(memory)
-    return max(1, -int(-int(memory[:-1]) * _UNITS[unit] // 1))
-
-
-# What is told
 
 
 def number(value: Any) -> int | None:
@@ -216,6 +70,8 @@ def _job(record: Record, array: str, index: int) -> SlurmJob:
         number=str(number(record.get("job_id"))),
         state=state_of(record.get("job_state")),
         reason="" if reason == "None" else reason,
+        partition=str(record.get("partition") or ""),
+        node=str(record.get("nodes") or ""),
         exit_code=code,
         signal=signal,
     )

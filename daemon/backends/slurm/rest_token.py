@@ -4,10 +4,13 @@ It stands in requests alone: no error, no log and no command line has it.
 """
 
 import asyncio
+import base64
+import json
 import re
 import shlex
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import httpx
 
@@ -69,6 +72,10 @@ class Token:
             self._fetched = None
         return await self.get() != refused
 
+    async def wrong(self) -> str:
+        """What the token says by itself that is wrong with it; nothing where it says nothing."""
+        return _wrong(await self.get(), self._config.login, time.time())
+
     async def _read(self, secret: Secret) -> str:
         try:
             return await asyncio.to_thread(secret.read)
@@ -112,3 +119,17 @@ class Token:
         if _PLAIN.fullmatch(text) is None:
             raise NoAnswer(f"what {self.place} holds is no token: it must be one word")
         return text
+
+
+def _wrong(token: str, user: str, now: float) -> str:
+    """What is wrong with a token of Slurm for `user`, if it can be read: it is then a JWT."""
+    try:
+        middle = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+        end, owner = float(claims.get("exp", now)), claims.get("sun", user)
+    except (ValueError, IndexError, AttributeError, TypeError):
+        return ""
+    if end < now:
+        when = datetime.fromtimestamp(end).astimezone()
+        return f"the token of {user} has expired at {when:%Y-%m-%d %H:%M:%S %Z}"
+    return "" if owner == user else f"the token is that of {owner}, not of {user}"

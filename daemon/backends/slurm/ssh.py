@@ -25,10 +25,12 @@ PAUSES = (1.0, 5.0, 15.0, 60.0, 300.0)
 """Between two tries to connect, in seconds; the last one for all that follow."""
 
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+_PORT = 22
 _KEEPALIVE_SECONDS = 15.0
 _AT_ONCE = 5
 """Programs at once: servers allow ten over one connection, unless told otherwise."""
-_NO_SUCH_PROGRAM = 127
+_TIMED_OUT, _NO_SUCH_PROGRAM, _KILLED = 124, 127, 128
+"""Exit codes of `timeout`: the last one and the number of a signal for a program it has ended."""
 
 
 class Ssh:
@@ -50,6 +52,7 @@ class Ssh:
         self._connection: asyncssh.SSHClientConnection | None = None
         self._connecting = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._where = config.host or "the machine of the beamtime"
         self._failures = 0
         self._next_try = 0.0
         self._problem = ""
@@ -58,23 +61,36 @@ class Ssh:
         """Run a program there; see `Transport`."""
         async with self._slots:
             connection = await self._connect()
+            # What hangs is ended there, too: servers allow only so many programs at once. The login
+            # shell takes the line apart, into these very words.
+            line = shlex.join(["timeout", "-k", "5", f"{self._seconds:g}", *command])
             try:
                 async with asyncio.timeout(self._seconds):
-                    # The login shell there takes the line apart, into these very words.
-                    done = await connection.run(shlex.join(command), input=stdin, encoding=None)
+                    process = await connection.create_process(line, encoding=None)
+                    try:
+                        out, err = await process.communicate(stdin)
+                    finally:
+                        process.close()
             except TimeoutError:
                 words = f"{command[0]} has not ended within {self._seconds:g} s"
-                raise NoAnswer(f"{words} on {self._where()}") from None
+                raise NoAnswer(f"{words} on {self._where}") from None
+            except asyncssh.ChannelOpenError as error:
+                # Programs that cannot be ended are in the way: they stay with this connection.
+                self._connection = None
+                connection.close()
+                words = f"{self._where} has not let {command[0]} begin on the connection"
+                raise NoAnswer(f"{words}: {error.reason}; making another one") from error
             except (OSError, asyncssh.Error) as error:
-                raise NoAnswer(f"the connection to {self._where()} is lost: {error}") from error
-        if done.exit_status is None or done.exit_signal is not None:
-            # Its end was never told, or somebody killed it.
-            raise NoAnswer(f"the connection to {self._where()} was lost during {command[0]}")
-        out, err = _text(done.stdout), _text(done.stderr)
-        if done.exit_status == _NO_SUCH_PROGRAM:
-            words = f"{command[0]} is not on PATH on {self._where()}"
+                raise NoAnswer(f"the connection to {self._where} is lost: {error}") from error
+        code, number = process.exit_status, process.exit_signal
+        if code is None:
+            raise NoAnswer(f"the connection to {self._where} was lost during {command[0]}")
+        if number is not None or code == _TIMED_OUT or code > _KILLED:
+            raise NoAnswer(f"{command[0]} was killed on {self._where}")
+        if code == _NO_SUCH_PROGRAM:
+            words = f"{command[0]} is not on PATH on {self._where}"
             raise Refused(f"{words}: name a machine of the cluster as host")
-        return Output(done.exit_status, out, err)
+        return Output(code, _text(out), _text(err))
 
     async def close(self) -> None:
         """Close the connection; what was submitted goes on."""
@@ -90,58 +106,33 @@ class Ssh:
                 return self._connection
             if self._clock() < self._next_try:
                 raise NoAnswer(self._problem)
+            config = self._config
             try:
-                options = await asyncio.to_thread(_options, self._config)
+                config = await asyncio.to_thread(config.resolved)
+                self._where = str(config.host)
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    self._connection = await asyncssh.connect(**options)
+                    self._connection = await asyncssh.connect(**_options(config))
             except (OSError, ValueError, asyncssh.Error, ConfigurationError) as error:
                 pause = self._pauses[min(self._failures, len(self._pauses) - 1)]
                 self._failures += 1
                 self._next_try = self._clock() + pause
-                self._problem = self._words(error)
+                self._problem = await asyncio.to_thread(_words, error, config)
                 raise NoAnswer(self._problem) from error
             self._failures, self._problem = 0, ""
             return self._connection
 
-    def _where(self) -> str:
-        return self._config.host or "the machine of the beamtime"
-
-    def _words(self, error: Exception) -> str:
-        """What is wrong, and the mend."""
-        where, port = self._where(), self._config.port
-        if isinstance(error, ConfigurationError):
-            return "; ".join(error.problems)
-        if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            files = self._config.known_hosts or _KNOWN_HOSTS[0]
-            return (
-                f"the key of {where} is not the one in {files}, or there is none: ask its "
-                f"administrators; `ssh-keyscan -p {port} {where}` prints the one that it has now"
-            )
-        if isinstance(error, asyncssh.PermissionDenied):
-            user = self._config.user or getpass.getuser()
-            key = self._config.key_file or "the usual keys"
-            return (
-                f"{where} does not let {user} in with {key}: the public key has to be known there"
-            )
-        if isinstance(error, asyncssh.KeyEncryptionError):
-            return f"{self._config.key_file}: nobody is there to type its passphrase ({error})"
-        if isinstance(error, TimeoutError):
-            return f"{where} port {port} has not answered within {CONNECT_SECONDS:g} s"
-        return f"{where} port {port} cannot be reached: {error}"
-
 
 def _options(config: SlurmSshConfig) -> dict[str, Any]:
-    """What to connect with. Raises ConfigurationError for a beamtime that cannot be looked up."""
-    config = config.resolved()
+    """What to connect with."""
     alone = config.use_additional_ssh_options
-    known = [config.known_hosts] if config.known_hosts else _KNOWN_HOSTS
-    paths = [Path(path).expanduser() for path in known]
     options: dict[str, Any] = {
         "host": config.host,
         # A file that is not there knows nobody: it must not turn the check off.
-        "known_hosts": [str(path) for path in paths if path.is_file()] or b"",
+        "known_hosts": _known_hosts(config) or b"",
         "password_auth": False,
         "kbdint_auth": False,
+        # A key with a passphrase may be in an agent.
+        "ignore_encrypted": True,
         "keepalive_interval": _KEEPALIVE_SECONDS,
         "connect_timeout": CONNECT_SECONDS,
         "login_timeout": CONNECT_SECONDS,
@@ -155,6 +146,63 @@ def _options(config: SlurmSshConfig) -> dict[str, Any]:
     if config.key_file is not None:
         options["client_keys"] = [str(Path(config.key_file).expanduser())]
     return options
+
+
+def _known_hosts(config: SlurmSshConfig) -> list[str]:
+    """The files with hosts' keys that there are."""
+    named = [config.known_hosts] if config.known_hosts else _KNOWN_HOSTS
+    return [str(path) for name in named if (path := Path(name).expanduser()).is_file()]
+
+
+def _words(error: Exception, config: SlurmSshConfig) -> str:
+    """Why there is no connection, and the mend."""
+    where, port = config.host, config.port
+    if isinstance(error, ConfigurationError):
+        return "; ".join(error.problems)
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return _of_host_key(config)
+    if isinstance(error, asyncssh.PermissionDenied):
+        return _of_login(config)
+    if isinstance(error, asyncssh.KeyImportError):
+        return f"key_file {config.key_file} is no private key that can be used: {error}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    if isinstance(error, TimeoutError):
+        return f"{where} port {port} has not answered within {CONNECT_SECONDS:g} s"
+    return f"{where} port {port} cannot be reached: {error}"
+
+
+def _of_host_key(config: SlurmSshConfig) -> str:
+    host, port = str(config.host), config.port
+    file = config.known_hosts or _KNOWN_HOSTS[0]
+    now = f"`ssh-keyscan -p {port} {host}` prints the one that it has now"
+    files = _known_hosts(config)
+    # A host has its name alone for the usual port.
+    named = host if port == _PORT else f"[{host}]:{port}"
+    at = None if port == _PORT else port
+    if not files or not any(asyncssh.match_known_hosts(files, host, "", at)[:2]):
+        return (
+            f"no key of {named} is known in {config.known_hosts or ' or '.join(_KNOWN_HOSTS)}: "
+            f"{now}; add that to {file} once its administrators have confirmed it"
+        )
+    return (
+        f"the key of {named} is not the one in {' or '.join(files)}: it was made anew, or another "
+        f"machine answers; ask its administrators: {now}, `ssh-keygen -R '{named}' -f {file}` "
+        "takes the old one away"
+    )
+
+
+def _of_login(config: SlurmSshConfig) -> str:
+    user, key = config.user or getpass.getuser(), config.key_file
+    denied = f"{config.host} does not let {user} in with {key or 'the usual keys'}"
+    if key is None:
+        return f"{denied}, nor those of an agent: a public key has to be known there, or key_file"
+    if not asyncssh.load_keypairs(Path(key).expanduser(), ignore_encrypted=True):
+        return (
+            f"{denied}: it has a passphrase, and no agent has it: use a key without one, or "
+            f"`ssh-add {key}` where the daemon is started"
+        )
+    return f"{denied}: add what is in {key}.pub to ~/.ssh/authorized_keys of {user} there"
 
 
 def _text(output: Any) -> str:

@@ -29,8 +29,8 @@ class Transport(Protocol):
     async def run(self, command: Sequence[str], stdin: bytes = b"") -> Output:
         """Run a program with its arguments (no shell in between that takes them apart).
 
-        Raises NoAnswer when it has not ended in time or the place cannot be reached: what it was
-        to do may have been done; Refused when there is no such program.
+        Raises NoAnswer when it has not ended in time, was killed, or the place cannot be reached:
+        what it was to do may have been done; Refused when there is no such program.
         """
 
     async def close(self) -> None:
@@ -82,6 +82,9 @@ class ThisMachine:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         assert process.returncode is not None
+        if process.returncode < 0:
+            # It may have done what it was to do before.
+            raise NoAnswer(f"{command[0]} was killed by signal {-process.returncode}")
         return Output(
             process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
         )
