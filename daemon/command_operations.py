@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.backends.configurations.base import MAX_TIMEOUT, BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
-from daemon.backends.managers import SEQUENTIAL
-from daemon.control import Handler, ServiceError
+from daemon.backends.configurations.local import SequentialConfig
+from daemon.backends.managers import Backends
+from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
 from daemon.event_operations import our_proposal
 from daemon.jobs.job import Work
 
@@ -38,17 +39,13 @@ class CommandOperations:
         `configuration` is what is to be used under that name for this once; `timeout` is in
         seconds, else that of the configuration.
         """
-        backends = self._service.backends
-        try:
-            if configuration is not None:
-                backend = await asyncio.to_thread(backends.once, backend, configuration)
-            config = await asyncio.to_thread(backends.configuration, backend)
-        except (ConfigurationError, OSError) as error:
-            raise ServiceError(str(error)) from error
-        if backend == SEQUENTIAL:
-            raise ServiceError("a command runs on a backend: take `local` for this machine")
+        backend, config = await chosen_backend(self._service.backends, backend, configuration)
+        if isinstance(config, SequentialConfig):
+            words = "a command runs on a backend: take `local` for this machine"
+            raise ServiceError(words, BAD_CONFIGURATION)
         if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
-            raise ServiceError(f"a job can take up to {MAX_TIMEOUT} s, not {timeout:g}")
+            words = f"a job can take up to {MAX_TIMEOUT} s, not {timeout:g}"
+            raise ServiceError(words, BAD_CONFIGURATION)
         asked = {
             "command": command or command_of(backend, config),
             "shell": getattr(config, "shell", True),
@@ -68,6 +65,21 @@ class CommandOperations:
         return {"jobs": [{"id": job.id}]}
 
 
+async def chosen_backend(
+    backends: Backends, name: str, configuration: Mapping[str, Any] | None
+) -> tuple[str, BackendConfig]:
+    """The name and the configuration of a backend that somebody wants to use.
+
+    It comes with its `configuration` when that is for this once. Raises ServiceError.
+    """
+    try:
+        if configuration is not None:
+            name = await asyncio.to_thread(backends.once, name, configuration)
+        return name, await asyncio.to_thread(backends.configuration, name)
+    except (ConfigurationError, OSError) as error:
+        raise ServiceError(str(error), BAD_CONFIGURATION) from error
+
+
 def command_of(backend: str, config: BackendConfig) -> str:
     """The command that a configuration of this name has. Raises ServiceError when it has none."""
     command = getattr(config, "command", None)
@@ -81,4 +93,5 @@ def command_of(backend: str, config: BackendConfig) -> str:
         counted = any(word in ("-n", "-np", "--n") for word in shlex.split(mpiexec))
         cores = "" if counted else f" -n {getattr(config, 'cpu', 1)}"
         return f"{mpiexec}{cores} {executable}"
-    raise ServiceError(f"backend {backend!r} has no command: give one, as `run -- COMMAND`")
+    words = f"backend {backend!r} has no command: give one, as `run -- COMMAND`"
+    raise ServiceError(words, BAD_CONFIGURATION)

@@ -32,6 +32,10 @@ LOOK_MILLISECONDS = 250
 Handler = Callable[..., Awaitable[Any] | AsyncIterator[dict[str, Any]]]
 
 
+BAD_CONFIGURATION = "bad_configuration"
+"""The code of what is refused because of the backend that was asked for, or of its limits."""
+
+
 class ServiceError(Exception):
     """A request could not be fulfilled; the text says why and what to do, for the one who asked.
 

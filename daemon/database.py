@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 LOOK_SECONDS = 1.0  # how often to look whether the file is still the one that was opened
 
 
@@ -129,6 +130,11 @@ class Database:
             if self._watched is not None:
                 await self._watched.wait()
             raise
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise
+            words = f"{self.path} is no SQLite database, or a damaged one ({error})"
+            raise SchemaError(f"{words}: move it away, and a new one is made") from error
 
     # From here on: in the writer thread.
 

@@ -4,7 +4,6 @@ The control socket and commands without a daemon offer the same operations. Thei
 arguments are a contract between a daemon and commands of other versions: add, do not change.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ from daemon.agent_operations import AgentOperations
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.managers import check_variables
 from daemon.by_hand import ByHand
-from daemon.command_operations import CommandOperations
-from daemon.control import Handler, ServiceError
+from daemon.command_operations import CommandOperations, chosen_backend
+from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
 from daemon.event_operations import EventOperations, our_proposal
 from daemon.job_operations import JobOperations
 from daemon.jobs.job import SEQUENTIAL, Job, Work
@@ -190,13 +189,11 @@ class Operations:
         """The backend of that name, kept for this once if it comes with its configuration."""
         if name is None:
             return None
-        backends = self._service.backends
+        name, config = await chosen_backend(self._service.backends, name, configuration)
         try:
-            if configuration is not None:
-                name = await asyncio.to_thread(backends.once, name, configuration)
-            check_variables(name, await asyncio.to_thread(backends.configuration, name))
-        except (ConfigurationError, OSError) as error:
-            raise ServiceError(str(error)) from error
+            check_variables(name, config)
+        except ConfigurationError as error:
+            raise ServiceError(str(error), BAD_CONFIGURATION) from error
         return name
 
     async def _check_params(self, params: Mapping[str, Any]) -> None:

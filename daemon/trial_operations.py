@@ -10,7 +10,7 @@ from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.managers import SEQUENTIAL, undescribed
 from daemon.backends.trial import LOOK_SECONDS, Step, trial
-from daemon.control import Handler, ServiceError
+from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
 from daemon.jobs.folder import attempt_folder
 from daemon.jobs.states import TERMINAL, State
 from daemon.person import person
@@ -58,7 +58,7 @@ class TrialOperations:
                 return undescribed(values)
             return await asyncio.to_thread(self._service.backends.configuration, backend)
         except (ConfigurationError, OSError) as error:
-            raise ServiceError(str(error), "bad_configuration") from error
+            raise ServiceError(str(error), BAD_CONFIGURATION) from error
 
     async def _by_agent(
         self, backend: str, values: Mapping[str, Any] | None, seconds: float

@@ -272,13 +272,15 @@ class Managers:
 
 
 def check_variables(name: str, config: BackendConfig) -> None:
-    """Raise ConfigurationError for a configuration that is for jobs with a command alone."""
+    """Raise ConfigurationError for a configuration that is not for jobs of variables."""
     if words := not_for_variables(name, config):
         raise ConfigurationError([f"backend {name!r} {words}"])
 
 
 def not_for_variables(name: str, config: BackendConfig) -> str:
-    """What a configuration is for alone, when that is commands; "" when it is not."""
+    """What else a configuration is for, when it is not for variables; "" when it is."""
+    if isinstance(config, SequentialConfig):
+        return "is for the terminal of a command alone: give `reprocess --foreground`"
     fields = ", ".join(config.command_fields())
     words = f"is for commands, by its {fields}: `runtable run --backend {name}` executes one"
     return words if fields else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.cli.backends_test import test
-from daemon.cli.folder import existing_folder, in_option, program, quote
+from daemon.cli.folder import Misconfigured, existing_folder, in_option, program, quote
 
 if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
     from daemon.backends.configurations import BackendConfig
@@ -15,15 +15,6 @@ if TYPE_CHECKING:  # imported where needed, because every command's start would 
 type_option = click.option(
     "--backend-type", metavar="TYPE", required=True, help="A type, as `backends list` shows them."
 )
-
-
-class Refused(click.ClickException):
-    """A configuration that cannot be used: the command ends with 2, as for bad usage."""
-
-    exit_code = 2
-
-    def __init__(self, what: str, problems: list[str]) -> None:
-        super().__init__("\n".join([f"{what} cannot be used:", *(f"  {p}" for p in problems)]))
 
 
 @click.group("backends")
@@ -87,7 +78,7 @@ def validate(file: str, backend_type: str | None) -> None:
     try:
         config = files.given(file, Path.cwd(), expected)
     except ConfigurationError as error:
-        raise Refused(file, error.problems) from error
+        raise _refused(file, error.problems) from error
     except FileNotFoundError as error:
         raise click.UsageError(f"{file} is not there") from error
     click.echo(f"{file} is right")
@@ -144,7 +135,7 @@ def create(
     try:
         text = make(_type(backend_type), chosen)
     except ConfigurationError as error:
-        raise Refused(f"The example of {backend_type}", error.problems) from error
+        raise _refused(f"The example of {backend_type}", error.problems) from error
     if output is None:
         click.echo(text, nl=False)
         return
@@ -153,6 +144,10 @@ def create(
     except FileExistsError as error:
         raise click.ClickException(f"{output} is there already: remove it first") from error
     click.echo(f"Wrote {output}; `{program()} backends validate {quote(output)}` checks it")
+
+
+def _refused(what: str, problems: list[str]) -> Misconfigured:
+    return Misconfigured("\n".join([f"{what} cannot be used:", *(f"  {p}" for p in problems)]))
 
 
 def _type(name: str) -> "type[BackendConfig]":

@@ -28,7 +28,7 @@ def test(backend: str, seconds: float, directory: str | None) -> None:
     The daemon does so if one runs, as its jobs would be. Nothing of it stays. Exits with 1 when
     something does not work, with 2 when the configuration cannot be used.
     """
-    from daemon.control import ServiceError
+    from daemon.control import BAD_CONFIGURATION, ServiceError
 
     asked = chosen_backend(backend)
     failed = False
@@ -41,7 +41,7 @@ def test(backend: str, seconds: float, directory: str | None) -> None:
                 click.echo(f"{mark:6}  {step['name']}: {indented}")
                 failed = failed or step["state"] == "failed"
         except ServiceError as error:
-            if error.code != "bad_configuration":
+            if error.code != BAD_CONFIGURATION:
                 raise
             click.echo(f"FAILED  configuration: {error}")
             sys.exit(2)

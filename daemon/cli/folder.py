@@ -96,6 +96,12 @@ def database_folder(directory: str | None) -> Path:
     return folder
 
 
+class Misconfigured(click.ClickException):
+    """A configuration cannot be used: the command ends with 2, as for bad usage."""
+
+    exit_code = 2
+
+
 @contextmanager
 def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"]:
     """A connection to the daemon of `folder`, or to a service in this process when there is none.
@@ -104,7 +110,7 @@ def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"
     What the service refuses ends the command with the service's words. A test puts its own way
     to connect into click's `obj`.
     """
-    from daemon.control import ServiceError
+    from daemon.control import BAD_CONFIGURATION, ServiceError
 
     factory: Connect | None = click.get_current_context().obj
     if factory is None:
@@ -117,4 +123,5 @@ def connect(folder: Path, *, create: int | None = None) -> Iterator["Connection"
         with factory(folder, create=create) as service:
             yield service
     except ServiceError as error:
-        raise click.ClickException(str(error)) from error
+        refused = Misconfigured if error.code == BAD_CONFIGURATION else click.ClickException
+        raise refused(str(error)) from error

@@ -196,3 +196,25 @@ async def test_the_umask_decides_who_may_write(tmp_path):
     finally:
         os.umask(old)
     assert Path(database.path).stat().st_mode & 0o777 == 0o660
+
+
+async def test_what_is_no_database_is_left_as_it_is_and_said(tmp_path):
+    path = tmp_path / "daemon.sqlite"
+    path.write_text("garbage")
+    database = Database(path, migrations=["CREATE TABLE numbers (number)"], wal=False)
+    with pytest.raises(SchemaError, match=r"daemon.sqlite is no SQLite .*: move it away, and a"):
+        await database.open()
+    assert path.read_text() == "garbage"
+    path.unlink()
+    await database.open()
+    await database.write(
+        lambda c: c.executemany("INSERT INTO numbers VALUES (?)", [("x" * 99,)] * 999)
+    )
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    again = Database(path, migrations=["CREATE TABLE numbers (number)"], wal=False)
+    with pytest.raises(SchemaError, match=r"damaged one .*malformed"):
+        await again.read(lambda c: c.execute("SELECT * FROM numbers").fetchall())
+    for each in (database, again):
+        await each.close()

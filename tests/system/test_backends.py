@@ -82,7 +82,7 @@ def test_variables_run_where_they_say(beamtime: Beamtime) -> None:
     assert request["backend"].startswith("once@")
     assert (request["timeout"], request["part"]) == (70, "*")
     refused = beamtime.run("reprocess", "1", "--backend", "fats", check=False)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "there is no backend 'fats' (did you mean 'fast'?" in refused.stderr
 
 
