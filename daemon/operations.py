@@ -253,8 +253,9 @@ class Operations:
 
     async def handover(self) -> dict[str, Any]:
         """A daemon asks a command to let go of the folder after what it has begun."""
-        if not self._service.hand_over():
+        if self._service.identity is not None:
             raise ServiceError("a daemon holds this folder; it does not hand it over")
+        self._service.handover.ask()
         return {}
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from daemon.events import Data, MigrationEvent
 from daemon.events.filesystem import existing_runs
 from daemon.events.inbox import Inbox
 from daemon.filesystem import is_network
+from daemon.handover import Handover
 from daemon.jobs.housekeeping import Housekeeping
 from daemon.jobs.job import SEQUENTIAL, Job, Selection, Work
 from daemon.jobs.outside import Outside
@@ -41,10 +42,7 @@ from daemon.store.table import RunsTable
 from daemon.updates import Hub
 from daemon.watching import Watching, cancel
 
-Item = dict[str, Any]
-
 LOG = logging.getLogger("runtable")
-LOOK_SECONDS = 0.2
 FOR_EVER = 10.0**8
 """More seconds than any job may take."""
 ENDPOINT_MODES: Mapping[str, int] = {"owner": 0o600, "group": 0o640, "all": 0o640}
@@ -68,7 +66,7 @@ class Service:
         self.now = time.time
         self.hub = Hub()
         self.operations = Operations(self)
-        self._handover = asyncio.Event()
+        self.handover = Handover(self._working)
         self._tasks: list[asyncio.Task[None]] = []
         self._at_work = False
 
@@ -77,6 +75,10 @@ class Service:
 
         Raises ServiceError or SchemaError, with nothing changed, when that cannot be.
         """
+        await self._open_databases(proposal)
+        self._put_together()
+
+    async def _open_databases(self, proposal: int | None) -> None:
         path = self.folder / "runs.sqlite"
         if proposal is None and not path.exists():
             raise ServiceError(
@@ -96,6 +98,11 @@ class Service:
             anew=False,
         )
         await self.database.open()
+
+    def _put_together(self) -> None:
+        def settings() -> Settings:
+            return self.settings
+
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, log=LOG, by=person())
         self.records = Records(self.database)
@@ -113,22 +120,14 @@ class Service:
             self.folder,
             self.table,
             self.origins,
-            settings=lambda: self.settings,
+            settings=settings,
             backends=self.backends,
             log=LOG,
         )
-        self._watching = Watching(
-            self.inbox,
-            path=self.proposal_path,
-            settings=lambda: self.settings,
-            log=LOG,
-        )
+        self._watching = Watching(self.inbox, path=self.proposal_path, settings=settings, log=LOG)
         self.arrivals = Arrivals(self._show, log=LOG)
         self.agents = AgentPool(
-            self.folder,
-            self.library,
-            interpreter=self.processing.interpreter,
-            settings=lambda: self.settings,
+            self.folder, self.library, interpreter=self.processing.interpreter, settings=settings
         )
         self.context = ContextFile(
             self.folder / "context.py",
@@ -302,46 +301,3 @@ class Service:
         await self.processing.arrived(events)
         for event in events:
             self.hub.publish({"kind": "run", "proposal": event.proposal, "run": event.run})
-
-    # Handing over to a daemon
-
-    @property
-    def handed_over(self) -> bool:
-        """Whether a daemon waits for this folder."""
-        return self._handover.is_set()
-
-    def hand_over(self) -> bool:
-        """A daemon asks for the folder; False when this is a daemon itself."""
-        if self.identity is None:
-            self._handover.set()
-        return self.identity is None
-
-    async def unless_handed_over(self, items: AsyncIterator[Item]) -> Item | None:
-        """The next of `items`; None at their end, or when the folder is to be handed over.
-
-        Raises ServiceError when a part that they wait for has ended.
-        """
-        following = asyncio.ensure_future(anext(items, None))
-        leaving = asyncio.create_task(self._handover.wait())
-        while not (following.done() or leaving.done()):
-            working = self._working()
-            for part in working:
-                if part.done():
-                    following.cancel()
-                    leaving.cancel()
-                    error = None if part.cancelled() else part.exception()
-                    raise ServiceError(
-                        f"jobs cannot be run any more ({type(error).__name__}: {error}): what was "
-                        "begun is stored, and the next start goes on with it"
-                    ) from error
-            # Work may begin with the first item, and its parts be there only then.
-            await asyncio.wait(
-                [following, leaving, *working],
-                return_when=asyncio.FIRST_COMPLETED,
-                timeout=None if working else LOOK_SECONDS,
-            )
-        leaving.cancel()
-        if following.done():
-            return following.result()
-        following.cancel()
-        return None

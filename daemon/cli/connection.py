@@ -108,11 +108,11 @@ class Connection:
     def _here(self, op: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         service = cast("Service", self._service)  # a listener has no operations with streams
         items = service.operations.stream(op, **arguments)
-        while (item := self._run(service.unless_handed_over(items))) is not None:
+        while (item := self._run(service.handover.next_of(items))) is not None:
             yield item
 
     def _handed_over(self) -> bool:
-        return self._service is not None and self._service.handed_over
+        return self._service is not None and self._service.handover.asked
 
     def _open(self, create: int | None) -> None:
         holder = self._holder()

@@ -14,6 +14,7 @@ from daemon.control_server import ControlServer
 from daemon.database import Database
 from daemon.events import MigrationEvent
 from daemon.filesystem import is_network
+from daemon.handover import Handover
 from daemon.jobs.housekeeping import DAY, EVERY_SECONDS, FIRST_SECONDS
 from daemon.listener import NAME, deliveries
 from daemon.listener.courier import Courier
@@ -50,12 +51,11 @@ class Listener:
     It has the same life as the `Service` of one database, and commands find either.
     """
 
-    handed_over = False  # a daemon asks that of commands with jobs of their own only
-
     def __init__(self, folder: Path, *, daemon: Holder | None = None) -> None:
         """Serve `folder`, as the process that `daemon` describes or for a single command."""
         self.folder = folder
         self.identity = None if daemon is None else asdict(daemon)
+        self.handover = Handover(list)  # asked of commands with jobs of their own only
         self.settings = ListenerSettings()
         self.warnings: list[str] = []
         self.now = time.time

@@ -77,7 +77,7 @@ async def test_a_part_that_dies_ends_who_waits_for_it(
     monkeypatch.setattr(Intake, "run", dies)
     async with asyncio.timeout(20):
         with pytest.raises(ServiceError, match=r"cannot be run any more .*file is not a database"):
-            await service.unless_handed_over(never())
+            await service.handover.next_of(never())
         with pytest.raises(sqlite3.DatabaseError):
             await service.until(asyncio.Event())
 
