@@ -90,7 +90,6 @@ def test_signals_to_processes_that_are_gone_do_not_matter():
 
 
 def test_what_begins_after_children_is_of_a_later_tick():
-    assert not processes.has_children()
     for _ in range(5):
         child = subprocess.Popen(["sleep", "100"])
         try:
@@ -99,3 +98,19 @@ def test_what_begins_after_children_is_of_a_later_tick():
         finally:
             child.kill()
             child.wait()
+
+
+def test_children_are_noticed_also_when_they_have_ended():
+    code = """import os, signal
+from ctxlib.processes import has_children
+print(has_children(), flush=True)
+pid = os.fork()
+if not pid:
+    os._exit(0)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+print(has_children(), flush=True)
+os.waitpid(pid, 0)
+print(has_children(), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
