@@ -361,12 +361,12 @@ async def test_an_end_is_asked_for(slurm_cluster, tmp_path):
         (claimed,) = entries(hanging, "claimed")
         os.kill(claimed.fields["pid"], signal.SIGSTOP)
         await bench.manager.cancel(names[queued], "not wanted")
-        assert ended(queued) == {"status": "stopped", "reason": "not wanted"}
         for attempt in (unseen, running, hanging):
             await bench.manager.cancel(names[attempt], "no beam")
         answers = await bench.end(handles)
         await until(lambda: not ours(bench, attempts))
     assert {status.state for status in answers.values()} == {"ended"}
+    assert ended(queued) == {"status": "stopped", "reason": "not wanted"}
     for attempt in (unseen, running, hanging):
         assert (ended(attempt)["status"], ended(attempt)["reason"]) == ("stopped", "no beam")
     assert values(running) == values(hanging) == {"first": 1}

@@ -11,8 +11,9 @@ from job_helpers import make_job
 
 from daemon.backends.configurations import SlurmConfig
 from daemon.backends.slurm import batches
+from daemon.backends.slurm import partition as partitions
 from daemon.backends.slurm.commands import Commands
-from daemon.backends.slurm.partition import best, place
+from daemon.backends.slurm.partition import best
 from daemon.backends.slurm.scheduler import (
     Later,
     NoAnswer,
@@ -24,8 +25,9 @@ from daemon.backends.slurm.scheduler import (
     TooLong,
 )
 from daemon.backends.slurm.script import Task, exports, quoted, script
-from daemon.backends.slurm.states import verdict
+from daemon.backends.slurm.states import place, verdict
 from daemon.backends.slurm.transport import Output, ThisMachine
+from daemon.job_part import HEADER
 from daemon.settings import Settings
 
 
@@ -37,26 +39,42 @@ def job(state, **more):
     ("state", "kind", "words"),
     [
         (job("PENDING", reason="Priority"), "waiting", "others are before it (Priority)"),
-        (job("PENDING", reason="AssocGrpCPULimit"), "waiting", "waits in Slurm: AssocGrpCPULimit"),
+        (
+            job("PENDING", reason="AssocGrpCPULimit"),
+            "waiting",
+            "your account has as much as it may (Ass",
+        ),
+        (job("PENDING", reason="ReqNodeNotAvail, UnavailableNodes:n2"), "waiting", "UnavailableNo"),
+        (job("PENDING", reason="PartitionTimeLimit"), "waiting", "give a shorter time_limit (Par"),
+        (
+            job("PENDING", reason="Nodes required for job are DOWN, DRAINED or reserved"),
+            "waiting",
+            "the nodes that it could run on are down or reserved (Nodes required for job",
+        ),
+        (job("PENDING", reason="SomethingNew"), "waiting", "waits in Slurm: SomethingNew"),
         (job("CONFIGURING"), "waiting", "waits in Slurm"),
         (job("REQUEUED"), "waiting", "waits in Slurm"),
         (job("REQUEUE_HOLD"), "waiting", "waits in Slurm"),
         (job("RUNNING"), "running", ""),
-        (job("COMPLETING"), "running", "Slurm says COMPLETING"),
-        (job("SUSPENDED"), "running", "Slurm says SUSPENDED"),
-        (job("STOPPED"), "running", "Slurm says STOPPED"),
-        (job("RESIZING"), "running", "Slurm says RESIZING"),
-        (job("STAGE_OUT"), "running", "Slurm says STAGE_OUT"),
+        (job("COMPLETING"), "running", ""),
+        (job("SUSPENDED"), "running", "Slurm has suspended it (SUSPENDED)"),
+        (job("STOPPED"), "running", "(STOPPED)"),
+        (job("RESIZING"), "running", ""),
+        (job("STAGE_OUT"), "running", ""),
         (job("COMPLETED"), "done", "finished on Slurm but delivered no results"),
-        (job("FAILED", exit_code=7), "failed", "exit code 7 (FAILED)"),
+        (
+            job("FAILED", exit_code=7),
+            "failed",
+            "could not begin, and its log may say why: exit code 7",
+        ),
         (job("FAILED", exit_code=0, signal=9), "failed", "killed by signal SIGKILL (FAILED)"),
         (job("FAILED", exit_code=143), "failed", "killed by signal SIGTERM (FAILED)"),
         (job("FAILED", exit_code=0, signal=53), "failed", "or open its output there"),
         (job("FAILED", exit_code=1, reason="JobLaunchFailure"), "failed", "JobLaunchFailure"),
         (job("FAILED", exit_code=75), "lost", "requeued"),
-        (job("TIMEOUT"), "failed", "Slurm's time limit was over (TIMEOUT)"),
+        (job("TIMEOUT"), "lost", "Slurm's time limit was over (TIMEOUT)"),
         (job("DEADLINE"), "failed", "(DEADLINE)"),
-        (job("OUT_OF_MEMORY"), "failed", "used more memory than Slurm gave it (OUT_OF_MEMORY)"),
+        (job("OUT_OF_MEMORY"), "lost", "used more memory than Slurm gave it (OUT_OF_MEMORY)"),
         (job("CANCELLED", by="1000"), "failed", "somebody cancelled it in Slurm (CANCELLED by"),
         (job("REVOKED"), "failed", "(REVOKED)"),
         (job("NODE_FAIL"), "lost", "its node failed (NODE_FAIL)"),
@@ -75,6 +93,25 @@ def test_states(state, kind, words):
 def test_what_was_begun_and_waits_again_has_lost_its_turn():
     assert verdict(job("PENDING"), claimed=True).kind == "lost"
     assert verdict(job("RUNNING"), claimed=True).kind == "running"
+    assert verdict(job("FAILED", exit_code=7), claimed=True).reason == "exit code 7 (FAILED)"
+
+
+def test_who_was_killed_from_outside_goes_on_and_who_killed_himself_does_not():
+    for signals, kind in [((9, 15, 2, 1), "lost"), ((11, 6), "failed")]:
+        for number in signals:
+            assert verdict(job("FAILED", signal=number), claimed=True).kind == kind
+            assert verdict(job("FAILED", exit_code=128 + number), claimed=True).kind == kind
+            assert verdict(job("FAILED", signal=number), claimed=False).kind == "failed"
+    # The variable that was at work is to blame for these alone.
+    blamed = {"TIMEOUT": "timeout", "OUT_OF_MEMORY": "memory", "NODE_FAIL": None, "PREEMPTED": None}
+    assert {state: verdict(job(state), claimed=True).code for state in blamed} == blamed
+
+
+def test_how_a_job_is_called_by_people():
+    assert place(job("PENDING")) == "Slurm job 1_0"
+    assert place(job("RUNNING", node="n1", partition="main")) == (
+        "Slurm job 1_0 on n1, partition main"
+    )
 
 
 def partition(name, **more):
@@ -113,7 +150,9 @@ class Cluster:
 
 async def test_what_says_where_jobs_run():
     async def where(settings=None, **config):
-        found = await place(SlurmConfig(**config), Settings(**(settings or {})), Cluster())
+        found = await partitions.place(
+            SlurmConfig(**config), Settings(**(settings or {})), Cluster()
+        )
         return found.partition, found.reservation, found.time_limit
 
     both = {"slurm_partition": "p", "slurm_reservation": "mine", "slurm_time": "2-00"}
@@ -158,22 +197,26 @@ def test_environment_for_bash(tmp_path):
 
 
 def test_a_script_runs_the_attempt_of_its_place(tmp_path):
-    folder = tmp_path / "it's $HOME"
+    folder = tmp_path / "it's$HOME"
     folder.mkdir()
     tasks = [Task(folder / f"{n} x", folder / "logs" / f"{n}.out", f"r{n}") for n in range(3)]
     text = script(tasks, library=folder, command=["printf", "%s|"], environment=None)
     (tmp_path / "script").write_text(text)
     for index in ("1", "7"):
-        environment = {**os.environ, "SLURM_ARRAY_TASK_ID": index, "SLURM_JOB_ID": "1"}
+        environment = {**os.environ, "SLURM_ARRAY_TASK_ID": index, "SLURM_ARRAY_JOB_ID": "12"}
+        environment |= {"SLURMD_NODENAME": "n1", "SLURM_JOB_PARTITION": "main"}
         code = subprocess.run(["bash", tmp_path / "script"], env=environment).returncode
         assert code == (0 if index == "1" else 1)
-    assert (folder / "logs/1.out").read_text() == f"{folder}/1 x|"
+    title, said = (folder / "logs/1.out").read_text().split("\n")
+    assert HEADER.match(title.encode())[3] == folder.name.encode()
+    assert title.endswith(", attempt 1 x: Slurm job 12_1 on n1, partition main")
+    assert said == f"{folder}/1 x|"
 
 
 def test_batches_on_disk(tmp_path):
     attempts = [make_job(tmp_path, name) for name in ("j1", "j2")]
     jobs = tmp_path / "jobs"
-    batch = batches.make(jobs, [*attempts, jobs / "gone" / "1"])
+    batch = batches.make(jobs, [*attempts, jobs / "gone" / "1"], live=False)
     assert batch.attempts == ["j1/1", "j2/1"]
     assert batches.batch_of(attempts[1]) == batch.id
     batch.array, batch.asked = "12", True
@@ -209,8 +252,7 @@ SUBMISSION = Submission(
     name="r1-p1-damnit",
     comment="runtable:0123456789ab",
     script="",
-    count=1,
-    at_once=1,
+    array="0-0%1",
     after=(),
     chdir="/",
     output="/dev/null",
@@ -245,14 +287,15 @@ async def test_what_sbatch_says(said, kind):
 
 async def test_only_jobs_of_ours_are_seen_in_a_list():
     lines = [
-        "12|3|15|PENDING|runtable:0123456789ab|Priority",
-        "13|N/A|13|RUNNING|(null)|None",
-        "14|0|14|RUNNING|a|runtable:x|None",
+        "12|3|15|PENDING|main|n7|runtable:0123456789ab|Priority",
+        "13|N/A|13|RUNNING|main||(null)|None",
+        "14|0|14|RUNNING|main||a|runtable:x|None",
         "a line of something else",
     ]
     (found,) = await Commands(Says(0, "\n".join(lines))).jobs()
     assert found == SlurmJob(
-        batch="0123456789ab", array="12", index=3, number="15", state="PENDING", reason="Priority"
+        **{"batch": "0123456789ab", "array": "12", "index": 3, "number": "15"},
+        **{"state": "PENDING", "reason": "Priority", "partition": "main", "node": "n7"},
     )
     with pytest.raises(NoAnswer, match="exit code 1 without a word"):
         await Commands(Says(1)).jobs()

@@ -11,8 +11,11 @@ import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from ctxlib.job_folder import REQUEST
+from daemon.backends.attempts import is_revoked
 
 MARK = "slurm.json"
 """The file of an attempt that says which batch it is in, and where."""
@@ -27,15 +30,15 @@ _ID = re.compile(r"[0-9a-f]{12}")
 class Batch:
     """Attempts that are submitted together, as `<job>/<attempt>`.
 
-    `asked` says that it may have been submitted; `array` is Slurm's number once it is known;
-    `after` are the numbers of the arrays that it waits for.
+    `live` says that they are of runs that have just arrived; `asked` that it may have been
+    submitted; `array` is Slurm's number once it is known.
     """
 
     id: str
     attempts: list[str]
+    live: bool = False
     asked: bool = False
     array: str | None = None
-    after: list[str] = field(default_factory=list)
 
     def save(self, jobs: Path) -> None:
         """Write it below the folder `jobs`; a crash leaves the file as it was, or as it is now."""
@@ -44,6 +47,11 @@ class Batch:
     def attempt_dirs(self, jobs: Path) -> list[Path]:
         """The folders of its attempts."""
         return [jobs / attempt for attempt in self.attempts]
+
+    def wanted(self, jobs: Path) -> list[int]:
+        """The places of the attempts that anybody may still begin with, or has begun with."""
+        folders = enumerate(self.attempt_dirs(jobs))
+        return [place for place, folder in folders if folder.is_dir() and not is_revoked(folder)]
 
     def place_of(self, attempt_dir: Path) -> int:
         """The index of an attempt in the array."""
@@ -55,15 +63,35 @@ class Batch:
             (jobs / ".batches" / f"{self.id}{suffix}").unlink(missing_ok=True)
 
 
-def make(jobs: Path, attempt_dirs: Sequence[Path]) -> Batch:
+def make(jobs: Path, attempt_dirs: Sequence[Path], *, live: bool) -> Batch:
     """Put attempts into a new batch; those whose folder is gone are left out. Raises OSError."""
     there = [folder for folder in attempt_dirs if folder.is_dir()]
-    batch = Batch(secrets.token_hex(6), [f"{a.parent.name}/{a.name}" for a in there])
+    batch = Batch(secrets.token_hex(6), [f"{a.parent.name}/{a.name}" for a in there], live)
     (jobs / ".batches").mkdir(exist_ok=True)
     batch.save(jobs)
     for attempt_dir in there:
         _write(attempt_dir / MARK, {"batch": batch.id}, sync=False)
     return batch
+
+
+def array_of(places: Sequence[int], at_once: int) -> str:
+    """The array of a batch's `places`, in order, as sbatch takes it: `0-4,7%15`."""
+    ranges: list[list[int]] = []
+    for place in places:
+        if ranges and place == ranges[-1][1] + 1:
+            ranges[-1][1] = place
+        else:
+            ranges.append([place, place])
+    words = (f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
+    return f"{','.join(words)}%{min(at_once, len(places))}"
+
+
+def is_live(attempt_dir: Path) -> bool:
+    """Whether an attempt is for a run that has just arrived, as its job's request says."""
+    try:
+        return bool(json.loads((attempt_dir.parent / REQUEST).read_bytes()).get("live"))
+    except (OSError, ValueError, AttributeError):
+        return False  # the job itself will say what is wrong with its request
 
 
 def batch_of(attempt_dir: Path) -> str | None:
@@ -78,7 +106,11 @@ def batch_of(attempt_dir: Path) -> str | None:
 def load(jobs: Path, id_: str) -> Batch | None:
     """The batch `id_`; None when its file is gone or cannot be read."""
     try:
-        return Batch(**json.loads((jobs / ".batches" / f"{id_}.json").read_bytes()))
+        values = json.loads((jobs / ".batches" / f"{id_}.json").read_bytes())
+        # Those of an earlier version say more, or less.
+        return Batch(
+            **{each.name: values[each.name] for each in fields(Batch) if each.name in values}
+        )
     except (FileNotFoundError, ValueError, TypeError):
         return None
 

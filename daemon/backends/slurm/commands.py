@@ -7,6 +7,7 @@ from daemon.backends.slurm.said import is_gone, refusal
 from daemon.backends.slurm.scheduler import (
     COMMENT,
     NoAnswer,
+    Node,
     Partition,
     Reservation,
     SlurmJob,
@@ -14,7 +15,7 @@ from daemon.backends.slurm.scheduler import (
 )
 from daemon.backends.slurm.transport import Output, Transport
 
-_LIST = "--format=%F|%K|%A|%T|%k|%r"
+_LIST = "--format=%F|%K|%A|%T|%P|%N|%k|%r"
 _RECORD = "JobID,JobName,State,ExitCode,WorkDir,Comment"
 _AT_ONCE = 500
 _FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
@@ -47,9 +48,9 @@ class Commands:
         done = _checked(await self._transport.run(command))
         found = []
         for line in done.out.splitlines():
-            fields = line.split("|", 5)
-            if len(fields) == 6 and fields[4].startswith(COMMENT) and fields[1].isdecimal():
-                array, index, number, state, comment, reason = fields
+            fields = line.split("|", 7)
+            if len(fields) == 8 and fields[6].startswith(COMMENT) and fields[1].isdecimal():
+                array, index, number, state, partition, node, comment, reason = fields
                 batch = comment.removeprefix(COMMENT)
                 found.append(
                     SlurmJob(
@@ -59,6 +60,8 @@ class Commands:
                         number=number,
                         state=state,
                         reason="" if reason == "None" else reason,
+                        partition=partition,
+                        node=node,
                     )
                 )
         return found
@@ -121,8 +124,20 @@ class Commands:
                 default=fields.get("Default") == "YES",
                 groups=None if fields.get("AllowGroups", "ALL") == "ALL" else _names(fields),
                 hidden=fields.get("Hidden") == "YES",
+                longest=fields.get("MaxTime", "less"),
             )
             for fields in await self._show("partition", "PartitionName")
+        ]
+
+    async def nodes(self) -> list[Node]:
+        """The nodes, from scontrol."""
+        return [
+            Node(
+                partitions=fields.get("Partitions", "").split(","),
+                cpus=int(fields["CPUTot"]),
+                memory=int(fields["RealMemory"]),
+            )
+            for fields in await self._show("node", "NodeName")
         ]
 
     async def reservations(self) -> list[Reservation]:
@@ -160,7 +175,7 @@ def options(submission: Submission) -> list[str]:
     given: dict[str, object] = {
         "--job-name": submission.name,
         "--comment": submission.comment,
-        "--array": f"0-{submission.count - 1}%{submission.at_once}",
+        "--array": submission.array,
         "--chdir": submission.chdir,
         "--output": submission.output,
         "--error": submission.error,

@@ -31,8 +31,11 @@ class Describing:
         self._context = context
         self._scheduler = scheduler
 
-    async def describe(self, batch: Batch, at_once: int) -> Submission:
-        """What to submit for a batch. Raises Refused, and what Slurm raises when it is asked."""
+    async def describe(self, batch: Batch, array: str, after: Sequence[str]) -> Submission:
+        """What to submit for a batch; see `Submission` for `array` and `after`.
+
+        Raises Refused, and what Slurm raises when it is asked.
+        """
         try:
             config = await asyncio.to_thread(self._config.resolved)
         except ConfigurationError as error:
@@ -53,9 +56,8 @@ class Describing:
             name=self._config.job_name or _name_of_all([task.name for task in tasks]),
             comment=COMMENT + batch.id,
             script=text,
-            count=len(tasks),
-            at_once=at_once,
-            after=batch.after,
+            array=array,
+            after=after,
             chdir=str(self._there(folder)),
             output=self._config.output_file or self._output(batch, tasks),
             error=self._config.error_file,

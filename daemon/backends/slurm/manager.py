@@ -8,44 +8,31 @@ to go on after a restart lies in the folders.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ctxlib import claim
 from daemon.backends import Status
-from daemon.backends.attempts import Seen, conclude, give_up, look
+from daemon.backends.attempts import Seen, blame, conclude, give_up, look
 from daemon.backends.configurations.slurm import SlurmCommon
 from daemon.backends.context import ManagerContext
 from daemon.backends.slurm import batches
 from daemon.backends.slurm.describing import Describing
+from daemon.backends.slurm.judge import Attempt, Judge
 from daemon.backends.slurm.patience import Patience
-from daemon.backends.slurm.scheduler import Scheduler, SlurmError, SlurmJob
+from daemon.backends.slurm.scheduler import Scheduler
 from daemon.backends.slurm.sender import Sender
 from daemon.backends.slurm.sent import Key, Sent
-from daemon.backends.slurm.snapshot import Snapshot, is_active
-from daemon.backends.slurm.states import Verdict, verdict
-from daemon.backends.slurm.unwanted import Unwanted
+from daemon.backends.slurm.snapshot import is_active
+from daemon.backends.slurm.states import Verdict
+from daemon.backends.slurm.watch import Watch
 from daemon.backends.slurm.ways import scheduler_of
 
 MOST_AT_WORK = 5000
 """Attempts that are followed at once; more would only wait in Slurm instead of here."""
-
-
-@dataclass
-class _Attempt:
-    """What is remembered of an attempt whose journal has no end. Times are of the clock.
-
-    `number` is its job's own number in Slurm; `over_since`, `missing_since` and `stop_since` are
-    since when Slurm says that it is over, knows nothing of it, and its end is wished for.
-    """
-
-    key: Key | None = None
-    number: str | None = None
-    over_since: float | None = None
-    missing_since: float | None = None
-    stop_since: float | None = None
+NEVER_BEGUN = "nobody had begun with it"
 
 
 class SlurmManager:
@@ -61,7 +48,6 @@ class SlurmManager:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`scheduler` is the way to Slurm, when it is not the configuration's own."""
-        self._config = config
         self._context = context
         self._scheduler = scheduler or scheduler_of(config)
         self._patience = patience = patience or Patience()
@@ -78,12 +64,10 @@ class SlurmManager:
             retry_seconds=patience.retry,
             settle_seconds=patience.settle,
         )
-        self._attempts: dict[Path, _Attempt] = {}
-        self._snapshot: Snapshot | None = None
-        self._silence = ""
-        self._next_look = 0.0
+        self._judge = Judge(self._scheduler, patience, clock)
+        self._watch = Watch(self._scheduler, seconds=patience.poll, clock=clock, log=context.log)
+        self._attempts: dict[Path, Attempt] = {}
         self._swept = False
-        self._unwanted = Unwanted(self._scheduler, retry_seconds=patience.retry)
 
     def room(self, at_work: int) -> int:
         """How many more attempts are taken: as many as can be followed; Slurm throttles them."""
@@ -91,200 +75,175 @@ class SlurmManager:
 
     async def submit(self, attempt_dir: Path) -> str:
         """Take an attempt for the next batch; the handle is `<job>/<attempt>`."""
-        self._attempts[attempt_dir] = _Attempt()
-        self._sender.collect(attempt_dir)
+        self._attempts[attempt_dir] = Attempt()
+        await self._collect(attempt_dir)
+        await self._leave_earlier(attempt_dir)
         return f"{attempt_dir.parent.name}/{attempt_dir.name}"
 
     async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
         """How attempts are doing; Slurm's list is asked for once, and not at every call."""
         dirs = {handle: self._jobs / handle for handle in handles}
         seen = await asyncio.to_thread(lambda: {path: look(path) for path in dirs.values()})
-        open_ = {path for path, found in seen.items() if found.there and found.ended is None}
-        await self._take_up([path for path, found in seen.items() if found.there], open_)
-        busy = any(sent.busy for sent in self._sender.all_sent())
-        if busy or any(self._attempts[path].key is not None for path in open_):
-            await self._look_at_slurm(seen)
+        await self._take_up(seen)
+        await self._look_at_slurm()
         answers = {handle: await self._status(path, seen[path]) for handle, path in dirs.items()}
+        # What has to go there goes before nobody asks about it any more.
+        await self._look_at_slurm()
         await self._tidy()
         return answers
 
     async def cancel(self, handle: str, reason: str) -> None:
-        """End an attempt: at once when it has not begun, else whoever watches it ends it.
+        """End an attempt: nobody begins with it, or whoever watches it ends it.
 
         When it has not ended soon, its job is cancelled in Slurm.
         """
         attempt_dir = self._jobs / handle
         stop = attempt_dir / claim.STOP_FILE
         await asyncio.to_thread(stop.write_text, reason)
-        self._sender.forget(attempt_dir)
         if await asyncio.to_thread(claim.make, attempt_dir, "revoked") is not None:
-            await asyncio.to_thread(conclude, attempt_dir, "stopped", reason, "stopped")
-            self._unwanted.add(await self._sender.key_of(attempt_dir))
+            await self._give_up(attempt_dir)
             self._context.on_wake(attempt_dir.parent.name)
 
     async def fence(self, handle: str, reason: str) -> None:
         """Nobody begins with the attempt any more, and its job in Slurm is cancelled."""
         attempt_dir = self._jobs / handle
         await asyncio.to_thread(give_up, attempt_dir, reason)
-        self._unwanted.add(await self._sender.key_of(attempt_dir))
+        await self._give_up(attempt_dir)
+        await self._look_at_slurm()
 
     async def close(self) -> None:
         """Let go of everything; what waits in Slurm, runs there or was not submitted yet stays."""
         await self._sender.close()
-        await self._unwanted.close()
         await self._scheduler.close()
 
     # Which batch an attempt is in
 
-    async def _take_up(self, attempt_dirs: Sequence[Path], open_: Collection[Path]) -> None:
-        """Find out where attempts are; submit what an earlier daemon has taken and left.
-
-        Only those that are `open_` may still have to be submitted.
-        """
+    async def _take_up(self, seen: Mapping[Path, Seen]) -> None:
+        """Find out where attempts are; submit what an earlier daemon has taken and left."""
         if not self._swept:
             self._swept = True
             await asyncio.to_thread(batches.sweep, self._jobs, time.time())
-        for attempt_dir in attempt_dirs:
-            attempt = self._attempts.setdefault(attempt_dir, _Attempt())
-            if attempt.key is None and not self._sender.waits(attempt_dir):
-                attempt.key = await self._sender.key_of(attempt_dir)
-                if attempt.key is None and attempt_dir in open_:
-                    self._sender.collect(attempt_dir)
+        for path, found in seen.items():
+            if not found.there:
+                continue
+            if path not in self._attempts:
+                self._attempts[path] = Attempt()
+                await self._leave_earlier(path)
+            attempt = self._attempts[path]
+            attempt.claimed = found.claimed
+            if attempt.key is None and not self._sender.waits(path):
+                attempt.key = await self._sender.key_of(path)
+                if attempt.key is None and found.ended is None and not found.revoked:
+                    await self._collect(path)
 
-    def _sent(self, attempt_dir: Path) -> tuple[Sent | None, Key | None]:
-        key = self._attempts[attempt_dir].key
-        return (None, None) if key is None else (self._sender.sent(key[0]), key)
+    async def _collect(self, attempt_dir: Path) -> None:
+        live = await asyncio.to_thread(batches.is_live, attempt_dir)
+        self._sender.collect(attempt_dir, live=live)
+
+    async def _leave_earlier(self, attempt_dir: Path) -> None:
+        """Have nothing more come in Slurm of the attempts that were before this one."""
+        for number in range(1, int(attempt_dir.name)):
+            await self._give_up(attempt_dir.with_name(str(number)))
+
+    async def _give_up(self, attempt_dir: Path) -> None:
+        """Have the job of an attempt cancelled in Slurm, or not submitted."""
+        self._sender.forget(attempt_dir)
+        self._drop(await self._sender.key_of(attempt_dir))
+
+    def _drop(self, key: Key | None) -> None:
+        sent = self._sent(key)
+        if key is not None and sent is not None and key[1] not in sent.given_up:
+            sent.given_up.add(key[1])
+            self._watch.hurry()
+
+    def _sent(self, key: Key | None) -> Sent | None:
+        return None if key is None else self._sender.sent.get(key[0])
 
     # What Slurm says
 
-    async def _look_at_slurm(self, seen: Mapping[Path, Seen]) -> None:
-        """Ask for Slurm's list, unless that was done lately."""
-        now = self._clock()
-        if now < self._next_look:
+    async def _look_at_slurm(self) -> None:
+        """Ask for Slurm's list, unless there is nothing to ask for, or that was done lately."""
+        if not any(sent.busy for sent in self._sender.sent.values()):
             return
-        claimed = {
-            key
-            for path, found in seen.items()
-            if found.claimed and path in self._attempts and (key := self._attempts[path].key)
-        }
-        try:
-            jobs = await self._scheduler.jobs()
-        except SlurmError as error:
-            if not self._silence:
-                self._context.log(f"Slurm does not answer: {error}")
-            self._silence = str(error)
-            self._snapshot = None
-        else:
-            self._silence = ""
-            self._snapshot = Snapshot.of(jobs, now, claimed)
-            for sent in self._sender.all_sent():
-                if self._snapshot.is_after(sent.sent_at):
-                    self._snapshot.count(sent)
+        begun = {each.key for each in self._attempts.values() if each.key and each.claimed}
+        if await self._watch.look(begun, self._sender.sent):
             self._sender.wake()
-        # The list of a big cluster takes long, and longer when all ask.
-        self._next_look = self._clock() + self._patience.poll
 
     async def _status(self, attempt_dir: Path, seen: Seen) -> Status:
-        if not seen.there:
-            attempt = self._attempts.pop(attempt_dir, None)
-            self._sender.forget(attempt_dir)
-            self._unwanted.add(attempt.key if attempt else None)
-            return Status("lost", "its folder was deleted")
         if seen.ended is not None:
             self._has_ended(attempt_dir)
             return Status("ended", seen.ended)
-        sent, key = self._sent(attempt_dir)
-        if sent is None or key is None or sent.sent_at is None:
-            return Status("running", self._sender.problem or "is about to be submitted to Slurm")
-        snapshot = self._snapshot
+        if not seen.there or seen.revoked:
+            return await self._given_up(attempt_dir, seen)
+        attempt = self._attempts[attempt_dir]
+        sent = self._sent(attempt.key)
+        if sent is None or sent.sent_at is None:
+            return Status("running", self._sender.why_waits(attempt_dir))
+        snapshot = self._watch.snapshot
         if snapshot is None:
-            return Status("running", f"Slurm does not answer: {self._silence}")
+            return Status("running", f"Slurm does not answer: {self._watch.silence}")
         if not snapshot.is_after(sent.sent_at):
             return Status("running", "submitted to Slurm")
-        return await self._judge(attempt_dir, seen, sent, snapshot)
-
-    async def _judge(self, path: Path, seen: Seen, sent: Sent, snapshot: Snapshot) -> Status:
-        """What Slurm's list means for an attempt without an end in its journal."""
-        attempt = self._attempts[path]
-        key = attempt.key
-        assert key is not None, f"{path} is in no batch"
-        job = snapshot.job(key)
-        if job is None:
-            return await self._missing(path, sent)
-        attempt.missing_since, attempt.number = None, job.number
-        found = verdict(job, claimed=key in snapshot.claimed)
+        found = await self._judge.verdict(attempt_dir, attempt, sent, snapshot)
         if found.kind in ("waiting", "running"):
-            attempt.over_since = None
             self._insist_on_stop(attempt, seen)
-            return Status("running", found.reason)
-        return await self._over(path, sent, job, found)
+            return Status("running", found.reason, place=attempt.place)
+        return await self._end(attempt_dir, found)
 
-    async def _missing(self, path: Path, sent: Sent) -> Status:
-        """Slurm's list has nothing of it: its record may tell, or it has vanished."""
-        attempt = self._attempts[path]
-        job = await self._record(path, sent)
-        if job is not None and not is_active(job):
-            return await self._over(path, sent, job, verdict(job, claimed=True))
-        now = self._clock()
-        attempt.missing_since = attempt.missing_since or now
-        if job is not None or now - attempt.missing_since < self._patience.vanished:
-            return Status("running", "Slurm has it not in its list")
-        words = f"vanished: Slurm knows nothing of its job {sent.batch.array}"
-        return await self._end(path, Verdict("failed", words, "signal"))
+    async def _given_up(self, attempt_dir: Path, seen: Seen) -> Status:
+        """Of an attempt that nobody begins with: it is over when Slurm has no job for it."""
+        self._sender.forget(attempt_dir)
+        attempt = self._attempts.setdefault(attempt_dir, Attempt())
+        self._drop(attempt.key)
+        sent = self._sent(attempt.key)
+        if attempt.key is not None and sent is not None and sent.batch.asked:
+            snapshot = self._watch.snapshot
+            if snapshot is None or not snapshot.is_after(sent.sent_at):
+                why = self._watch.silence or self._sender.problem or "it has not been asked yet"
+                return Status("running", f"is to be cancelled in Slurm: {why}")
+            job = snapshot.job(attempt.key)
+            if job is not None and is_active(job):
+                return Status("running", "is being cancelled in Slurm")
+        self._has_ended(attempt_dir)
+        if not seen.there:
+            return Status("lost", "its folder was deleted")
+        if seen.stop is None:
+            return Status("lost", NEVER_BEGUN)
+        return Status("ended", await self._conclude(attempt_dir, "stopped", seen.stop, "stopped"))
 
-    async def _record(self, path: Path, sent: Sent) -> SlurmJob | None:
-        attempt = self._attempts[path]
-        if attempt.key is None or sent.batch.array is None:
-            return None
-        batch, index = attempt.key
-        try:
-            return await self._scheduler.ended(batch, sent.batch.array, index, attempt.number)
-        except SlurmError as error:
-            self._silence = str(error)
-            return None
-
-    async def _over(self, path: Path, sent: Sent, job: SlurmJob, found: Verdict) -> Status:
-        """Slurm says that it is over; its journal may only be late."""
-        attempt = self._attempts[path]
-        now = self._clock()
-        if attempt.over_since is None:
-            attempt.over_since = now
-        if found.kind != "lost" and now - attempt.over_since < self._patience.visible:
-            return Status("running", f"Slurm says {job.state}")
-        if job.exit_code is None and found.kind == "failed":
-            recorded = await self._record(path, sent)
-            if recorded is not None and not is_active(recorded):
-                found = verdict(recorded, claimed=True)
-        if found.kind == "done":
-            found = replace(found, kind="failed")
-        return await self._end(path, found)
-
-    def _insist_on_stop(self, attempt: _Attempt, seen: Seen) -> None:
+    def _insist_on_stop(self, attempt: Attempt, seen: Seen) -> None:
         """Cancel a job in Slurm that was asked for its end and goes on."""
         if seen.stop is None:
             return
         now = self._clock()
         attempt.stop_since = attempt.stop_since or now
         if now - attempt.stop_since >= self._patience.stop:
-            self._unwanted.add(attempt.key)
+            self._drop(attempt.key)
 
     # How an attempt ends that does not say so itself
 
     async def _end(self, path: Path, found: Verdict) -> Status:
         seen = await asyncio.to_thread(look, path)
         if seen.ended is None and found.kind == "lost" and seen.stop is None:
-            self._unwanted.add(self._attempts[path].key)
+            if found.code is not None:
+                await asyncio.to_thread(blame, path, found.reason, found.code)
             await asyncio.to_thread(give_up, path, found.reason)
+            self._drop(self._attempts[path].key)
             self._has_ended(path)
             return Status("lost", found.reason)
-        if seen.ended is None and seen.stop is not None:
-            reason = await asyncio.to_thread(conclude, path, "stopped", seen.stop, "stopped")
-        elif seen.ended is None:
-            reason = await asyncio.to_thread(conclude, path, "failed", found.reason, found.code)
-        else:
+        if seen.ended is not None:
             reason = seen.ended
+        elif seen.stop is not None:
+            reason = await self._conclude(path, "stopped", seen.stop, "stopped")
+        else:
+            reason = await self._conclude(path, "failed", found.reason, found.code or "exit")
         self._has_ended(path)
         return Status("ended", reason)
+
+    async def _conclude(
+        self, path: Path, status: Literal["failed", "stopped"], reason: str, code: str
+    ) -> str:
+        return await asyncio.to_thread(conclude, path, status, reason, code)
 
     async def _refuse(self, attempt_dirs: Sequence[Path], why: str) -> None:
         """End attempts that Slurm does not take."""
@@ -296,14 +255,16 @@ class SlurmManager:
 
     def _has_ended(self, attempt_dir: Path) -> None:
         attempt = self._attempts.pop(attempt_dir, None)
-        sent = None if attempt is None or attempt.key is None else self._sender.sent(attempt.key[0])
-        if attempt is not None and attempt.key is not None and sent is not None:
+        sent = None if attempt is None else self._sent(attempt.key)
+        if attempt is None or attempt.key is None or sent is None:
+            return
+        if attempt.key[1] not in sent.given_up:  # those go on until Slurm says otherwise
             sent.busy.discard(attempt.key[1])
 
     async def _tidy(self) -> None:
         """Remove the files of batches that nobody asks about any more."""
         wanted = {attempt.key[0] for attempt in self._attempts.values() if attempt.key}
-        for sent in self._sender.all_sent():
+        for sent in self._sender.sent.values():
             if sent.batch.id not in wanted and sent.sent_at is not None and not sent.busy:
                 self._sender.drop(sent)
                 await asyncio.to_thread(sent.batch.remove, self._jobs)

@@ -54,19 +54,24 @@ def _check(name: str, known: Sequence[Reservation], mend: str) -> None:
     )
 
 
-def best(partitions: Collection[Partition], groups: Collection[str]) -> str | None:
-    """The partition to use, by the user's groups; None leaves it to Slurm's own default."""
-    usable = [
+def usable(partitions: Collection[Partition], groups: Collection[str]) -> list[Partition]:
+    """The partitions that are up and open to a user with these groups."""
+    return [
         partition
         for partition in partitions
         if partition.up and (partition.groups is None or set(partition.groups) & set(groups))
     ]
-    named = [p for p in usable if p.name in groups and p.groups is not None]
-    usual = [p for p in usable if p.name == _USUAL]
+
+
+def best(partitions: Collection[Partition], groups: Collection[str]) -> str | None:
+    """The partition to use, by the user's groups; None leaves it to Slurm's own default."""
+    ours = usable(partitions, groups)
+    named = [p for p in ours if p.name in groups and p.groups is not None]
+    usual = [p for p in ours if p.name == _USUAL]
     if not named and not usual and any(p.default is None for p in partitions):
         return None  # Slurm knows its own
-    default = [p for p in usable if p.default]
-    restricted = [p for p in usable if p.groups is not None and not p.hidden]
-    open_ = [p for p in usable if not p.hidden]
+    default = [p for p in ours if p.default]
+    restricted = [p for p in ours if p.groups is not None and not p.hidden]
+    open_ = [p for p in ours if not p.hidden]
     chosen = [*named, *usual, *default, *restricted, *open_]
     return chosen[0].name if chosen else None

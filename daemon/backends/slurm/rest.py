@@ -20,6 +20,7 @@ from daemon.backends.slurm.said import is_gone, refusal
 from daemon.backends.slurm.scheduler import (
     Later,
     NoAnswer,
+    Node,
     Partition,
     Reservation,
     SlurmJob,
@@ -111,6 +112,10 @@ class Rest:
     async def partitions(self) -> list[Partition]:
         """The partitions."""
         return [shapes.partition_of(record) for record in await self._list("partitions")]
+
+    async def nodes(self) -> list[Node]:
+        """The nodes."""
+        return [shapes.node_of(record) for record in await self._list("nodes")]
 
     async def reservations(self) -> list[Reservation]:
         """The reservations."""

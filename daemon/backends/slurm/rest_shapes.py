@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.backends.slurm.scheduler import COMMENT, Partition, Reservation, SlurmJob
+from daemon.backends.slurm.scheduler import COMMENT, Node, Partition, Reservation, SlurmJob
 
 Record = Mapping[str, Any]
 
@@ -141,6 +141,7 @@ def partition_of(record: Record) -> Partition:
     flags = [flag.lower() for flag in words(record["flags"])] if "flags" in record else None
     nested = record.get("partition") or {}
     states = words(record.get("state") or nested.get("state"))
+    minutes = number(record.get("max_time_limit", (record.get("maximums") or {}).get("time")))
     groups = record.get("allowed_groups") or (record.get("groups") or {}).get("allowed") or ""
     return Partition(
         name=str(record["name"]),
@@ -148,6 +149,16 @@ def partition_of(record: Record) -> Partition:
         default=None if flags is None else "default" in flags,
         groups=None if groups in ("", "ALL") else groups.split(","),
         hidden=flags is not None and "hidden" in flags,
+        longest=f"{minutes} minutes" if minutes else "less",
+    )
+
+
+def node_of(record: Record) -> Node:
+    """A node."""
+    return Node(
+        partitions=words(record.get("partitions")),
+        cpus=number(record.get("cpus")) or 0,
+        memory=number(record.get("real_memory")) or 0,
     )
 
 

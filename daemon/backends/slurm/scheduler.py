@@ -42,20 +42,20 @@ class TooLong(Refused):
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """An array of `count` jobs, with the indices 0 to count - 1, all with the same script.
+    """An array of jobs, all with the same script.
 
-    `name` is for people; `comment` names the batch. At most `at_once` of its jobs run at the same
-    time, and none before all jobs of the numbers `after` have ended, however they have. `chdir` is
-    the folder in which they start and to which a relative `output` belongs, `error` is where the
-    error output goes unless it goes there too; of a reservation and a partition one at most is
-    given. `time_limit` is as sbatch takes it. What else there is to set stands in `config`.
+    `name` is for people; `comment` names the batch. `array` has the indices of the jobs and how
+    many of them run at once, as sbatch takes it: `0-4,7%15`. None runs before all jobs of the
+    numbers `after` have ended, however they have. `chdir` is the folder in which they start and to
+    which a relative `output` belongs, `error` is where the error output goes unless it goes there
+    too; of a reservation and a partition one at most is given. `time_limit` is as sbatch takes it.
+    What else there is to set stands in `config`.
     """
 
     name: str
     comment: str
     script: str
-    count: int
-    at_once: int
+    array: str
     after: Sequence[str]
     chdir: str
     output: str
@@ -73,6 +73,7 @@ class SlurmJob:
     `array` is the number that `submit` gave, `index` the place in the array, `number` the job's own
     number. `state` is one of Slurm's words, in capitals, without what it may add to it. `exit_code`
     and `signal` are known of a job that has ended, if at all; `by` is the user who cancelled it.
+    `node` is where it runs or ran, as far as is told.
     """
 
     batch: str
@@ -81,6 +82,8 @@ class SlurmJob:
     number: str
     state: str
     reason: str = ""
+    partition: str = ""
+    node: str = ""
     exit_code: int | None = None
     signal: int | None = None
     by: str = ""
@@ -88,13 +91,26 @@ class SlurmJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """A partition. `groups` may use it (None: everybody); `default` is None where nobody tells."""
+    """A partition. `groups` may use it (None: everybody); `default` is None where nobody tells.
+
+    `longest` is the longest time limit that it allows, in words.
+    """
 
     name: str
     up: bool
     default: bool | None
     groups: Collection[str] | None
     hidden: bool = False
+    longest: str = "less"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Some nodes of a kind: the partitions that they are in, cores and megabytes of one."""
+
+    partitions: Collection[str]
+    cpus: int
+    memory: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +145,9 @@ class Scheduler(Protocol):
 
     async def partitions(self) -> list[Partition]:
         """The partitions."""
+
+    async def nodes(self) -> list[Node]:
+        """The nodes."""
 
     async def reservations(self) -> list[Reservation]:
         """The reservations that Slurm knows; expired ones may be missing."""

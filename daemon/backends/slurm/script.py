@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctxlib import claim
 from daemon.backends.slurm.scheduler import Refused
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\udc80-\udcff]")
@@ -17,7 +18,11 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 @dataclass(frozen=True)
 class Task:
-    """One job of the array: the folder of its attempt, the log of its run, and its name."""
+    """One job of the array: the folder of its attempt, the log of its run, and its name.
+
+    The log begins with a line for the attempt, as those of runners do: what could not be started
+    is said below that.
+    """
 
     attempt_dir: Path
     log: Path
@@ -49,16 +54,23 @@ def script(
     lines = ["#!/bin/bash", 'case "$SLURM_ARRAY_TASK_ID" in']
     for index, task in enumerate(tasks):
         words = f"attempt={quoted(str(task.attempt_dir))} log={quoted(str(task.log))}"
-        lines.append(f"{index}) {words} name={quoted(task.name)} ;;")
+        title = f"job {task.attempt_dir.parent.name}, attempt {task.attempt_dir.name}"
+        words += f" name={quoted(task.name)} title={quoted(title)}"
+        lines.append(f"{index}) {words} ;;")
     lines += [
         '*) echo "there is no job $SLURM_ARRAY_TASK_ID in this batch" >&2; exit 1 ;;',
         "esac",
         'mkdir -p -- "$(dirname -- "$log")"',
         'exec >>"$log" 2>&1',
+        "id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+        'place="Slurm job $id on $SLURMD_NODENAME, partition $SLURM_JOB_PARTITION"',
+        'date "+# %H:%M:%S.%3N %F $title: $place"',
+        f'export {claim.PLACE}="$place"',
     ]
     if len(names) > 1:
         # Each gets a name of its own now; nothing depends on that.
-        update = 'scontrol update "JobId=$SLURM_JOB_ID" "JobName=$name"'
+        # SLURM_JOB_ID is no name for it: that of the last one means all of them.
+        update = 'scontrol update "JobId=$id" "JobName=$name"'
         lines.append(f"(timeout 10 {update} >/dev/null 2>&1 </dev/null &)")
     if environment is not None:
         lines.append(f". {quoted(str(environment))} || exit 1")

@@ -1,7 +1,8 @@
 """Collects attempts for a moment and submits them together, as arrays that keep to a limit.
 
-At most so many jobs run at once as the configuration says: an array is throttled by Slurm itself,
-and one that would exceed the limit together with others waits until those have ended. While one
+There are two lanes: runs that have just arrived never wait for work that is done again. In each at
+most so many jobs run at once as the configuration says: an array is throttled by Slurm itself, and
+one that would exceed the limit together with others waits there until these have ended. While one
 waits in this way, what comes then is collected for the next.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from daemon.backends.slurm import batches
 from daemon.backends.slurm.batches import Batch
+from daemon.backends.slurm.mends import submit
 from daemon.backends.slurm.scheduler import (
     Later,
     NoAnswer,
@@ -22,21 +24,23 @@ from daemon.backends.slurm.scheduler import (
     TooLong,
 )
 from daemon.backends.slurm.sent import Key, Sent
+from daemon.backends.slurm.snapshot import is_active
 
 QUIET_SECONDS, LONGEST_SECONDS = 0.15, 1.0
 """How long to wait for more: since the last attempt came, and since the first one did."""
 
 
 class Sender:
-    """Submits what is collected. `describe(batch)` says how, `refuse(attempts, why)` is told what
-    cannot be submitted, `limit()` is how many jobs may run at once."""
+    """Submits what is collected. `describe(batch, array, after)` says how, `refuse(attempts, why)`
+    is told what cannot be submitted, `limit()` is how many jobs of a lane may run at once.
+    `problem` is why nothing can be submitted, while that is so."""
 
     def __init__(
         self,
         jobs: Path,
         scheduler: Scheduler,
         *,
-        describe: Callable[[Batch, int], Awaitable[Submission]],
+        describe: Callable[[Batch, str, Sequence[str]], Awaitable[Submission]],
         refuse: Callable[[Sequence[Path], str], Awaitable[None]],
         limit: Callable[[], int],
         log: Callable[[str], None],
@@ -54,34 +58,38 @@ class Sender:
         self._retry_seconds = retry_seconds
         self._settle_seconds = settle_seconds
         self._most = batches.MOST
-        self._waiting: dict[Path, float] = {}
+        # Whether they are live.
+        self._waiting: dict[Path, bool] = {}
         self._making: set[Path] = set()
         self._sent: dict[str, Sent] = {}
         self._unsent: list[Sent] = []
-        # Each of the others that were sent ends before one of these does.
-        self._tails: list[Sent] = []
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.problem = ""
 
     # What is asked of it
 
-    def collect(self, attempt_dir: Path) -> None:
+    def collect(self, attempt_dir: Path, *, live: bool) -> None:
         """Submit an attempt with the next batch."""
-        self._waiting.setdefault(attempt_dir, self._clock())
+        self._waiting.setdefault(attempt_dir, live)
         self.wake()
 
-    def forget(self, attempt_dir: Path) -> bool:
-        """Do not submit it; False when it is in a batch already."""
-        return self._waiting.pop(attempt_dir, None) is not None
+    def forget(self, attempt_dir: Path) -> None:
+        """Do not submit it, unless it is in a batch already."""
+        self._waiting.pop(attempt_dir, None)
 
     def waits(self, attempt_dir: Path) -> bool:
         """Whether it is not in a batch yet."""
         return attempt_dir in self._waiting or attempt_dir in self._making
 
-    def sent(self, batch_id: str) -> Sent | None:
-        """What is known of a batch."""
-        return self._sent.get(batch_id)
+    def why_waits(self, attempt_dir: Path) -> str:
+        """Why an attempt is not in Slurm's queue, for people."""
+        if self.problem:
+            return f"could not be submitted to Slurm yet: {self.problem}"
+        if attempt_dir in self._waiting and self._holds(live=self._waiting[attempt_dir]):
+            words = f"at most {self._limit()} run at once (concurrent_jobs)"
+            return f"is submitted to Slurm when those before it have begun: {words}"
+        return "is about to be submitted to Slurm"
 
     async def key_of(self, attempt_dir: Path) -> Key | None:
         """An attempt's batch and its place there, taken up from the disk if need be."""
@@ -92,33 +100,35 @@ class Sender:
             batch = await asyncio.to_thread(batches.load, self._jobs, batch_id)
             if batch is None:
                 return None
+            wanted = await asyncio.to_thread(batch.wanted, self._jobs)
             if batch_id not in self._sent:
-                self.take_up(batch)
+                self._take_up(batch, wanted)
         try:
             return batch_id, self._sent[batch_id].batch.place_of(attempt_dir)
         except ValueError:
             return None  # it was put into another batch since
 
-    def all_sent(self) -> list[Sent]:
-        """All batches that are known."""
-        return list(self._sent.values())
+    @property
+    def sent(self) -> dict[str, Sent]:
+        """All batches that are known, by their ids."""
+        return dict(self._sent)
 
-    def take_up(self, batch: Batch) -> None:
+    def _take_up(self, batch: Batch, wanted: Sequence[int]) -> None:
         """Take up a batch of an earlier process: it is submitted unless Slurm has it."""
-        sent = Sent(batch, busy=set(range(len(batch.attempts))))
+        now, places = self._clock(), set(range(len(batch.attempts)))
+        sent = Sent(batch, busy=places, given_up=places - set(wanted))
         self._sent[batch.id] = sent
         if batch.array is None:
+            # A program that was left behind may still be at it.
+            sent.asked_at = now if batch.asked else None
             self._unsent.append(sent)
             self.wake()
         else:
-            sent.sent_at = self._clock()
-            self._follow(sent)
+            sent.sent_at = now
 
     def drop(self, sent: Sent) -> None:
         """Nothing more will be asked about a batch."""
         self._sent.pop(sent.batch.id, None)
-        if sent in self._tails:
-            self._tails.remove(sent)
         self.wake()
 
     def wake(self) -> None:
@@ -141,23 +151,15 @@ class Sender:
             await self._news.wait()
             await self._gather()
             self._news.clear()
-            try:
-                while await self._step():
-                    pass
-                self.problem = ""
-            except (SlurmError, OSError) as error:
-                self._complain(str(error))
+            # What keeps one lane waiting need not keep the other one.
+            problems = [await self._send_all(live=live) for live in (True, False)]
+            problem = next(filter(None, problems), "")
+            if problem and problem != self.problem:
+                self._log(f"Slurm: {problem}; trying again")
+            self.problem = problem
+            if problem:
                 await asyncio.sleep(self._retry_seconds)
                 self._news.set()
-            except Exception as error:  # noqa: BLE001 - without this task nothing is submitted
-                self._complain(f"{type(error).__name__}: {error}")
-                await asyncio.sleep(self._retry_seconds)
-                self._news.set()
-
-    def _complain(self, problem: str) -> None:
-        if problem != self.problem:
-            self._log(f"Slurm: {problem}; trying again")
-        self.problem = problem
 
     async def _gather(self) -> None:
         """Wait until nothing more comes, or enough is there."""
@@ -168,56 +170,66 @@ class Sender:
                 return
             await asyncio.sleep(QUIET_SECONDS)
 
-    async def _step(self) -> bool:
-        """Submit one batch; False when there is none to submit now."""
-        if self._unsent:
-            await self._send(self._unsent[0])
-            return True
-        chosen, after = self._choose()
-        if not chosen:
+    async def _send_all(self, *, live: bool) -> str:
+        """Submit what there is in a lane; why that did not go on, if it did not."""
+        try:
+            while True:
+                unsent = [sent for sent in self._unsent if sent.batch.live is live]
+                if unsent:
+                    await self._send(unsent[0])
+                elif not await self._make(live=live):
+                    return ""
+        except (SlurmError, OSError) as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - without this task nothing is submitted
+            return f"{type(error).__name__}: {error}"
+
+    def _lane(self, *, live: bool) -> list[Sent]:
+        return [sent for sent in self._sent.values() if sent.batch.live is live]
+
+    def _exceeds(self, more: int, *, live: bool) -> bool:
+        """Whether more jobs than may run at once, if so many are added."""
+        busy = sum(len(sent.busy) for sent in self._lane(live=live))
+        return busy > 0 and busy + more > self._limit()
+
+    def _holds(self, *, live: bool) -> bool:
+        """Whether what waits in a lane is collected, as a batch before it has not begun."""
+        count = list(self._waiting.values()).count(live)
+        held = any(not sent.begun for sent in self._lane(live=live))
+        return held and count < self._most and self._exceeds(count, live=live)
+
+    async def _make(self, *, live: bool) -> bool:
+        """Make a batch of what waits in a lane; False when there is none to make now."""
+        chosen = [path for path, its in self._waiting.items() if its is live][: self._most]
+        if not chosen or self._holds(live=live):
             return False
         self._making = set(chosen)
         try:
-            batch = await asyncio.to_thread(batches.make, self._jobs, chosen)
+            batch = await asyncio.to_thread(batches.make, self._jobs, chosen, live=live)
         finally:
             self._making = set()
         for attempt_dir in chosen:
             self._waiting.pop(attempt_dir, None)
-        batch.after = [sent.batch.array for sent in after if sent.batch.array is not None]
-        if batch.attempts:
-            sent = Sent(batch, busy=set(range(len(batch.attempts))))
-            self._sent[batch.id] = sent
-            self._unsent.append(sent)
+        sent = Sent(batch)
+        self._sent[batch.id] = sent
+        self._unsent.append(sent)
         return True
-
-    def _choose(self) -> tuple[list[Path], list[Sent]]:
-        """The attempts of the next batch, and the batches that it has to wait for."""
-        waiting = list(self._waiting)[: self._most]
-        busy = sum(len(sent.busy) for sent in self._sent.values())
-        if len(waiting) <= self._limit() - busy or not busy:
-            return waiting, []
-        if len(waiting) < self._most and any(sent.holds_back for sent in self._sent.values()):
-            return [], []
-        return waiting, list(self._tails)
 
     async def _send(self, sent: Sent) -> None:
         batch = sent.batch
-        if not await self._has_been_asked(sent):
-            count = len(batch.attempts)
+        if not await self._is_there(sent):
+            places = await asyncio.to_thread(batch.wanted, self._jobs)
+            if not places:
+                await self._remove(sent)
+                return
             try:
-                submission = await self._describe(batch, min(self._limit(), count))
-                batch.asked, sent.asked_at = True, self._clock()
-                await asyncio.to_thread(batch.save, self._jobs)
-                batch.array = await self._scheduler.submit(submission)
-            except Later:
-                batch.asked = False
-                raise
+                await self._submit(sent, places)
             except TooLong as error:
-                if count == 1:
+                if len(batch.attempts) > 1:
+                    self._most = len(batch.attempts) // 2
+                    await self._dissolve(sent)
+                else:
                     await self._give_up(sent, str(error))
-                    return
-                self._most = count // 2
-                await self._dissolve(sent)
                 return
             except Refused as error:
                 await self._give_up(sent, str(error))
@@ -225,14 +237,37 @@ class Sender:
         await asyncio.to_thread(batch.save, self._jobs)
         sent.sent_at = self._clock()
         self._unsent.remove(sent)
-        self._follow(sent)
 
-    def _follow(self, sent: Sent) -> None:
-        if sent.batch.after:
-            self._tails.clear()
-        self._tails.append(sent)
+    async def _submit(self, sent: Sent, places: Sequence[int]) -> None:
+        """Submit those places of a batch for whose attempts somebody waits."""
+        batch, sent.busy = sent.batch, set()
+        after = await self._those_before(sent, len(places))
+        submission = await self._describe(batch, batches.array_of(places, self._limit()), after)
+        batch.asked, sent.busy = True, set(places)
+        await asyncio.to_thread(batch.save, self._jobs)
+        try:
+            batch.array = await submit(submission, self._scheduler)
+        except NoAnswer:
+            sent.asked_at = self._clock()
+            raise
+        except Later:
+            batch.asked = False
+            raise
 
-    async def _has_been_asked(self, sent: Sent) -> bool:
+    async def _those_before(self, sent: Sent, count: int) -> list[str]:
+        """The numbers of the arrays that a batch of so many jobs has to wait for.
+
+        They are those that Slurm has now: it would wait for ever for one that it has forgotten,
+        whose number it gives out again.
+        """
+        live = sent.batch.live
+        if not self._exceeds(count, live=live):
+            return []
+        ours = {other.batch.id for other in self._lane(live=live) if other is not sent}
+        jobs = [job for job in await self._scheduler.jobs() if job.batch in ours]
+        return sorted({job.array for job in jobs if is_active(job)})
+
+    async def _is_there(self, sent: Sent) -> bool:
         """Whether Slurm has a batch whose submission it has not answered, or we have forgotten."""
         if not sent.batch.asked:
             return False
@@ -249,14 +284,16 @@ class Sender:
     async def _give_up(self, sent: Sent, why: str) -> None:
         self._log(f"Slurm refuses {len(sent.batch.attempts)} jobs: {why}")
         await self._refuse(sent.batch.attempt_dirs(self._jobs), why)
+        await self._remove(sent)
+
+    async def _remove(self, sent: Sent) -> None:
+        """Let go of a batch that is not in Slurm."""
         self._unsent.remove(sent)
         self.drop(sent)
         await asyncio.to_thread(sent.batch.remove, self._jobs)
 
     async def _dissolve(self, sent: Sent) -> None:
         """Put the attempts of a batch that is too long first among those that wait."""
-        self._unsent.remove(sent)
-        self.drop(sent)
-        await asyncio.to_thread(sent.batch.remove, self._jobs)
-        again = dict.fromkeys(sent.batch.attempt_dirs(self._jobs), self._clock())
+        again = dict.fromkeys(sent.batch.attempt_dirs(self._jobs), sent.batch.live)
         self._waiting = again | self._waiting
+        await self._remove(sent)

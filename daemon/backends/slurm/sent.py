@@ -12,17 +12,14 @@ Key = tuple[str, int]
 class Sent:
     """A batch on its way: `busy` are the places in it where Slurm may still be at work.
 
-    `asked_at` and `sent_at` are when it was submitted, and when that was known; `begun` tells that
-    one of its jobs has started.
+    `given_up` are those of which nothing shall come any more. `asked_at` is when it was found out
+    that a submission has no answer, `sent_at` when it was known to be in Slurm's queue; `begun`
+    tells that one of its jobs has started.
     """
 
     batch: Batch
     busy: set[int] = field(default_factory=set)
+    given_up: set[int] = field(default_factory=set)
     asked_at: float | None = None
     sent_at: float | None = None
     begun: bool = False
-
-    @property
-    def holds_back(self) -> bool:
-        """Whether it waits for others, as far as is known."""
-        return bool(self.batch.after) and not self.begun

@@ -1,6 +1,6 @@
 """One look at all jobs of ours that Slurm knows, and what it says of one attempt."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from daemon.backends.slurm.scheduler import SlurmJob
@@ -13,7 +13,7 @@ class Snapshot:
     """What Slurm's list said when it was asked for, at `asked_at`; `claimed` are the attempts that
     had been claimed by then."""
 
-    jobs: dict[Key, list[SlurmJob]]
+    jobs: Mapping[Key, list[SlurmJob]]
     asked_at: float
     claimed: Collection[Key]
 
@@ -26,9 +26,17 @@ class Snapshot:
         return cls(found, asked_at, claimed)
 
     def job(self, key: Key) -> SlurmJob | None:
-        """The job of an attempt; of two, as it was submitted twice, the one that is not over."""
-        jobs = self.jobs.get(key, [])
-        return next((job for job in jobs if is_active(job)), jobs[-1] if jobs else None)
+        """The job of an attempt; of two, as it was submitted twice, the one that tells more.
+
+        That is the one that runs; else one that may still begin, unless it was begun with already.
+        """
+        order = ("running", "over", "waiting") if key in self.claimed else ("running", "waiting")
+
+        def rank(job: SlurmJob) -> int:
+            kind = _kind(job)
+            return order.index(kind) if kind in order else len(order)
+
+        return min(self.jobs.get(key, []), key=rank, default=None)
 
     def is_after(self, sent_at: float | None) -> bool:
         """Whether what was known to be submitted at `sent_at` has to be in the list."""
@@ -39,15 +47,27 @@ class Snapshot:
         sent.busy = set()
         for (id_, index), jobs in self.jobs.items():
             if id_ == sent.batch.id:
-                sent.begun = sent.begun or any(_has_begun(job) for job in jobs)
+                sent.begun = sent.begun or any(_kind(job) != "waiting" for job in jobs)
                 if any(map(is_active, jobs)):
                     sent.busy.add(index)
+
+    def unwanted(self, batches: Mapping[str, Sent]) -> list[SlurmJob]:
+        """The jobs of `batches` that nobody wants: of what was given up, and seconds that wait."""
+        return [
+            job
+            for (id_, index), jobs in self.jobs.items()
+            if id_ in batches
+            for job in filter(is_active, jobs)
+            if index in batches[id_].given_up
+            or (_kind(job) == "waiting" and job is not self.job((id_, index)))
+        ]
 
 
 def is_active(job: SlurmJob) -> bool:
     """Whether Slurm is at it, or will be."""
-    return verdict(job, claimed=False).kind in ("waiting", "running")
+    return _kind(job) != "over"
 
 
-def _has_begun(job: SlurmJob) -> bool:
-    return verdict(job, claimed=False).kind != "waiting"
+def _kind(job: SlurmJob) -> str:
+    kind = verdict(job, claimed=False).kind
+    return kind if kind in ("waiting", "running") else "over"
