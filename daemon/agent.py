@@ -1,8 +1,9 @@
 """Our agent: fetches jobs over HTTP, runs each in processes of its own, and says how they are.
 
-It needs nothing but the standard library, so that it starts at once on any host. Whatever the
-network does, jobs go on: a report that cannot be made is made later. A job that the server says is
-not this agent's any more is ended.
+It needs nothing but the standard library, so that it starts at once on any host. Each job is a
+process of ours that watches what it runs (`ctxlib.alone`). Whatever the network does, jobs go on: a
+report that cannot be made is made later. A job that the server says is not this agent's any more is
+ended.
 """
 
 import json
@@ -163,7 +164,8 @@ class Agent:
         self._ask_at = now + POLL_SECONDS
         try:
             if now - self._beat >= HEARTBEAT_SECONDS:
-                self._server.post("heartbeat", info=_info(self._most))
+                answer = self._server.post("heartbeat", info=_info(self._most))
+                _check_folder((answer or {}).get("folder"))
                 self._beat = now
             for job in list(self._jobs.values()):
                 self._report(job, now)
@@ -192,7 +194,7 @@ class Agent:
         self._pause = min(2 * self._pause, MOST_SECONDS)
 
     def _fetch(self) -> bool:
-        payload = self._server.post("next-job", jobs=list(self._jobs))
+        payload = self._server.post("next-job", jobs=list(self._jobs), containers=False)
         if payload is None:
             return False
         job = _start(payload)
@@ -214,7 +216,7 @@ class Agent:
             return
         if job.process is not None:
             _kill_group(job.process.pid, signal.SIGKILL)  # what it has left behind
-        if job.gone or (code == CLAIMED and _ends_by_itself(job.payload)):
+        if job.gone or code == CLAIMED:
             del self._jobs[job.id]
             return
         stopped = job.stopping_since is not None and code != 0
@@ -244,28 +246,28 @@ class Agent:
             return
         job.reported = now
         if job.unsaid:
-            self._say(f"{job.id}: {said['status']} {said['error'] or ''}".rstrip())
+            status = (answer or {}).get("status", said["status"])  # as its journal has it
+            self._say(f"{job.id}: {status} {said['error'] or ''}".rstrip())
             del self._jobs[job.id]
         elif (answer or {}).get("status") == "stop_requested" and job.stopping_since is None:
             self._say(f"{job.id}: is to be stopped")
-            job.stopping_since = now
-            if not _ends_by_itself(job.payload):
-                _signal(job, signal.SIGTERM)
+            job.stopping_since = now  # it looks itself whether it is to be stopped, and says so
 
 
-def _ends_by_itself(payload: Mapping[str, Any]) -> bool:
-    """Whether what runs looks itself whether it is to be stopped, and says that it was."""
-    return "ctxlib.alone" in payload.get("arguments", ())
+def _check_folder(text: str | None) -> None:
+    """Raise AgentError when the database's folder cannot be used here: jobs would fail for that."""
+    if text is None or os.access(text, os.R_OK | os.W_OK | os.X_OK):
+        return
+    here = f"on {socket.gethostname()}"
+    if Path(text).is_dir():
+        raise AgentError(f"jobs have to write in {text}, and {here} this agent may not")
+    raise AgentError(
+        f"the database's folder {text} is not {here}: jobs need it at the place where its daemon "
+        "has it, so mount it there"
+    )
 
 
 def _start(payload: Mapping[str, Any]) -> Running:
-    if payload.get("image"):
-        return Running(
-            payload,
-            None,
-            "this agent runs no containers: take the image out of the backend's configuration, or "
-            "have an agent fetch the job that does",
-        )
     inherited = {name: text for name, text in os.environ.items() if name not in OUTSIDE}
     try:
         log = Path(payload["log"])
@@ -273,7 +275,7 @@ def _start(payload: Mapping[str, Any]) -> Running:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 payload["arguments"],
-                cwd=payload["working_dir"],
+                cwd=log.parent,
                 env={**inherited, **payload["env"]},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

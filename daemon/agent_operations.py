@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon.backends import agent_ticket
-from daemon.backends.agent_pool import BadReport, Stale
+from daemon.backends.agent_report import BadReport, Stale
 from daemon.backends.agent_ticket import SHOWN, Stage
 from daemon.control import Handler, ServiceError
 from daemon.jobs.changes import UnknownJob
@@ -46,14 +46,19 @@ class AgentOperations:
             "job-state": self.state,
         }
 
-    async def next(self, agent: str, jobs: list[str] | None = None) -> dict[str, Any]:
+    async def next(
+        self, agent: str, jobs: list[str] | None = None, containers: bool = True
+    ) -> dict[str, Any]:
         """The next job for `agent`: {"job": what it has to know, or None}.
 
-        `jobs` are those that it has; what else it was given it is given again.
+        `jobs` are those that it has; what else it was given it is given again. `containers` says
+        whether it runs any.
         """
         service = self._service
         first = await service.queue.live_dispatched()
-        payload = await asyncio.to_thread(service.agents.give, agent, first=first, has=jobs)
+        payload = await asyncio.to_thread(
+            service.agents.give, agent, first=first, has=jobs, containers=containers
+        )
         return {"job": payload}
 
     async def report(
@@ -101,7 +106,7 @@ class AgentOperations:
     async def heartbeat(self, agent: str, info: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """`agent` is there; `info` is what it says of itself."""
         await asyncio.to_thread(self._service.agents.heard, agent, info or {})
-        return {"ok": True}
+        return {"ok": True, "folder": str(self._service.folder)}
 
     async def prefer(self, job: str, agent: str | None, require: bool = False) -> dict[str, Any]:
         """Which agent the next attempts of a job are for, whatever its configuration says."""

@@ -1,10 +1,13 @@
-"""What an agent is told of a job that it is given."""
+"""What an agent is told of a job that it is given, and the file for what the job says."""
 
 import json
+import os
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
+from ctxlib.alone import WORKING_DIR
 from ctxlib.job_folder import REQUEST
 from daemon.backends.agent_ticket import Ticket
 from daemon.backends.configurations.secrets import Secret
@@ -21,7 +24,7 @@ def payload(
     """
     request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
     arguments = _arguments(ticket, attempt_dir, interpreter)
-    own = {} if ticket.journaled else {"PYTHONPATH": str(library)}
+    own = {} if ticket.journaled else _own(ticket, library)
     secret = {name: Secret(place).read() for name, place in ticket.secrets.items()}
     folders = [(str(folder), "rw")]
     if request.get("proposal_path"):
@@ -50,9 +53,31 @@ def log_file(job_dir: Path) -> Path:
     return job_dir / "logs" / f"{job_dir.name}.log"
 
 
+def begin_log(ticket: Ticket, attempt_dir: Path, agent: str) -> None:
+    """Have what `agent` writes there be what is shown of a job that nobody of ours watches."""
+    job_dir = attempt_dir.parent
+    log = Path(json.loads((job_dir / REQUEST).read_bytes())["log"])
+    log.parent.mkdir(exist_ok=True)
+    now = time.time()
+    clock = time.strftime("%H:%M:%S", time.localtime(now)) + f".{int(now % 1 * 1e3):03d}"
+    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    with log.open("a") as file:
+        who = f"job {ticket.job}, attempt {ticket.attempt}: {ticket.command!r}; agent {agent}"
+        file.write(f"# {clock} {today} {who}\n")
+    link = log_file(job_dir)
+    if not link.is_symlink():
+        link.symlink_to(os.path.relpath(log, link.parent))
+
+
+def _own(ticket: Ticket, library: Path) -> dict[str, str]:
+    """What our own code has to know where it runs."""
+    where = {} if ticket.working_dir is None else {WORKING_DIR: ticket.working_dir}
+    return {"PYTHONPATH": str(library), **where}
+
+
 def _arguments(ticket: Ticket, attempt_dir: Path, interpreter: Interpreter) -> list[str]:
-    if ticket.command is not None:
-        shell = ["/bin/sh", "-c", ticket.command]
-        return shell if ticket.shell else shlex.split(ticket.command)
-    alone = ("-m", "ctxlib.alone", str(attempt_dir))
-    return ["python3", *alone] if ticket.image else interpreter.command(*alone)
+    if not ticket.journaled:
+        alone = ("-m", "ctxlib.alone", str(attempt_dir))
+        return ["python3", *alone] if ticket.image else interpreter.command(*alone)
+    command = ticket.command or ""
+    return ["/bin/sh", "-c", command] if ticket.shell else shlex.split(command)

@@ -16,29 +16,19 @@ from typing import Any
 from ctxlib import claim
 from daemon.backends import agent_ticket
 from daemon.backends.agent_hosts import FOLDER, AgentHosts
-from daemon.backends.agent_payload import log_file, payload
-from daemon.backends.agent_ticket import ENDED, STAGES, Stage, Ticket, end_of, say, stage_of
+from daemon.backends.agent_payload import begin_log, log_file, payload
+from daemon.backends.agent_report import Stale, check_whose, end_said, stage_said, told_before
+from daemon.backends.agent_ticket import ENDED, Stage, Ticket, end_of, say, stage_of
 from daemon.backends.configurations.secrets import SecretError
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings
 
-REPORTED = {stage.value: stage for stage in (Stage.RUNNING, Stage.FINISHED, Stage.FAILED)}
-REPORTED |= {"stopped": Stage.STOPPED}
-"""What an agent may say of its job."""
 CLAIM_MODE = "agent"
 """The mode of the claim of an attempt whose agent's reports are its journal."""
 
 
 _CHANGES = threading.RLock()
 """Held by whoever changes a ticket: a manager of any configuration, or one who hears agents."""
-
-
-class Stale(Exception):
-    """A report that counts no more, or does not go with what is known; str() says why."""
-
-
-class BadReport(ValueError):
-    """A report that says nothing that an agent can say; str() says what it could."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +93,18 @@ class AgentPool:
     # Giving
 
     def give(
-        self, agent: str, *, first: Sequence[str] = (), has: Collection[str] | None = None
+        self,
+        agent: str,
+        *,
+        first: Sequence[str] = (),
+        has: Collection[str] | None = None,
+        containers: bool = True,
     ) -> dict[str, Any] | None:
         """What `agent` is to run next; None when there is nothing for it.
 
         `first` are jobs that go before others, if they wait. `has` are the jobs that the agent
-        has: what it was given and does not have, as the answer was lost, it is given again.
+        has: what it was given and does not have, as the answer was lost, it is given again. Only
+        one that runs `containers` gets jobs with an image.
         """
         self.heard(agent)
         with self._lock:
@@ -117,18 +113,23 @@ class AgentPool:
                 for waiting in entries:
                     ticket = waiting.ticket
                     mine = ticket.stage is Stage.GIVEN and ticket.agent == agent
-                    begun = not ticket.journaled and claim.exists(waiting.attempt_dir)
-                    if mine and not begun and ticket.job not in has:
+                    if mine and ticket.job not in has and not claim.exists(waiting.attempt_dir):
                         return self._payload(waiting)
-            for waiting in self._in_order(entries, agent, first):
+            for waiting in self._in_order(entries, agent, first, containers):
                 given = self._give(waiting, agent)
                 if given is not None:
                     return given
         return None
 
-    def _in_order(self, entries: list[Waiting], agent: str, first: Sequence[str]) -> list[Waiting]:
+    def _in_order(
+        self, entries: list[Waiting], agent: str, first: Sequence[str], containers: bool
+    ) -> list[Waiting]:
         ranks = {job: rank for rank, job in enumerate(first)}
-        fitting = [waiting for waiting in entries if self._fits(waiting.ticket, agent)]
+        fitting = [
+            waiting
+            for waiting in entries
+            if (containers or not waiting.ticket.image) and self._fits(waiting.ticket, agent)
+        ]
         return sorted(
             fitting,
             key=lambda waiting: (
@@ -155,7 +156,9 @@ class AgentPool:
             return None  # an operator has just taken it back
         try:
             given = self._payload(waiting)
-        except (OSError, ValueError, SecretError) as error:
+            if ticket.journaled:
+                begin_log(ticket, attempt_dir, agent)
+        except (OSError, ValueError, KeyError, SecretError) as error:
             claim.make(attempt_dir, "revoked")
             said = f"it cannot be given to an agent: {error}"
             agent_ticket.write(attempt_dir, ticket, stage=Stage.LOST, error=said)
@@ -193,20 +196,14 @@ class AgentPool:
         Raises BadReport and, with nothing changed, Stale.
         """
         self.heard(agent)
-        if status not in REPORTED:
-            raise BadReport(f"an agent reports {', '.join(REPORTED)}, not {status!r}")
-        said = REPORTED[status]
-        if said is Stage.FINISHED and exit_code not in (None, 0):
-            said = Stage.FAILED
+        said = stage_said(status, exit_code)
         with self._lock:
             ticket = agent_ticket.read(attempt_dir)
             if ticket is None:
                 raise Stale("no agent has this job")
-            if ticket.agent != agent:
-                raise Stale(f"job {ticket.job} is {_with_whom(ticket)}, not with agent {agent}")
-            _check_same(ticket, attempt, container_id, container_name)
+            check_whose(ticket, agent, attempt, container_id, container_name)
             if ticket.stage in ENDED:
-                if _told_before(ticket, said):
+                if told_before(ticket, said):
                     return ticket
                 raise Stale(f"job {ticket.job} is {ticket.stage} already: {ticket.error or ''}")
             told = {"beats": ticket.beats + 1, "container_id": container_id or ticket.container_id}
@@ -219,8 +216,9 @@ class AgentPool:
         begins = ticket.stage is Stage.GIVEN
         if ticket.journaled and begins:
             say(attempt_dir, "claimed", user="agent", host=ticket.agent)
-        stage = Stage.RUNNING if begins else ticket.stage
-        return agent_ticket.write(attempt_dir, ticket, stage=stage, **told)
+        if begins:
+            told = {**told, "stage": Stage.RUNNING, "began": self._now()}
+        return agent_ticket.write(attempt_dir, ticket, **told)
 
     def _ended(
         self, attempt_dir: Path, ticket: Ticket, said: Stage, told: Mapping[str, Any]
@@ -228,7 +226,9 @@ class AgentPool:
         if ticket.journaled:
             if ticket.stage is Stage.GIVEN or ticket.before is Stage.GIVEN:
                 say(attempt_dir, "claimed", user="agent", host=ticket.agent)
-            say(attempt_dir, "ended", status=said.value, reason=_reason(said, told))
+            said, reason = end_said(ticket, said, told)
+            told = {**told, "error": reason or None}
+            say(attempt_dir, "ended", status=said.value, reason=reason)
         elif said is Stage.STOPPED and claim.make(attempt_dir, CLAIM_MODE) is not None:
             say(attempt_dir, "ended", status="stopped", reason="stopped before it began")
         ended = end_of(attempt_dir)
@@ -288,38 +288,3 @@ class AgentPool:
 
 def _entry_name(ticket: Ticket) -> str:
     return f"{int(ticket.queued * 1e6):020d}-{ticket.job}-{ticket.attempt}.json"
-
-
-def _with_whom(ticket: Ticket) -> str:
-    if ticket.agent is None:
-        return "with no agent now"
-    return f"with agent {ticket.agent} now, as attempt {ticket.attempt}"
-
-
-def _check_same(
-    ticket: Ticket, attempt: int | None, container_id: str | None, container_name: str | None
-) -> None:
-    """Raise Stale for a report that is about an earlier attempt of the same agent."""
-    if attempt is not None and attempt != ticket.attempt:
-        raise Stale(f"a report of attempt {attempt}; the present one is {ticket.attempt}")
-    if container_name is not None and container_name != ticket.container_name:
-        raise Stale(f"a report of container {container_name}, not {ticket.container_name}")
-    if None not in (container_id, ticket.container_id) and container_id != ticket.container_id:
-        raise Stale(f"a report of container {container_id}, not {ticket.container_id}")
-
-
-def _told_before(ticket: Ticket, said: Stage) -> bool:
-    """Whether a report is about an end that is known; a journal knows it better than an agent."""
-    ends = STAGES.values()
-    known = ticket.stage in ends and said in ends and not ticket.journaled
-    return known or ticket.stage is said
-
-
-def _reason(said: Stage, told: Mapping[str, Any]) -> str:
-    if said is Stage.FINISHED:
-        return ""
-    if told["error"]:
-        return str(told["error"])
-    if said is Stage.STOPPED:
-        return "stopped by its agent"
-    return f"it ended with exit code {told['exit_code']}"

@@ -51,7 +51,8 @@ class Ticket:
 
     `agent` is who has it; `beats` counts that one's reports; `journaled` says that what it reports
     becomes the journal, as nobody else writes one. `before` is the stage in which it was told to
-    stop. The rest comes from the configuration or from the agent.
+    stop, `overdue` that this was for the time it took; `began` is a Unix time. The rest comes from
+    the configuration or from the agent.
     """
 
     job: str
@@ -71,6 +72,8 @@ class Ticket:
     secrets: Mapping[str, str] = field(default_factory=dict)
     agent: str | None = None
     before: Stage | None = None
+    overdue: bool = False
+    began: float | None = None
     beats: int = 0
     updated: float = 0.0
     container_id: str | None = None

@@ -2,8 +2,9 @@
 
 Three leases hold what an agent has: it says within `queue_claim_ttl` that it has begun, it reports
 on the job at least every `job_status_ttl`, and it is heard of at least every `host_heartbeat_ttl`
-and `worker_stale_grace_seconds`. Jobs of variables write their journals themselves, and are judged
-by these once they have begun; of a command the agent's reports become the journal.
+and `worker_stale_grace_seconds`. Jobs are watched by our code where they run, write their journals
+themselves, and are judged by these once they have begun. In an image that has only to have its
+command none of our code is: of such a job the agent's reports become the journal.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from ctxlib import claim
 from ctxlib.job_folder import REQUEST
+from ctxlib.output import words_for_seconds
 from daemon.backends import Status, agent_ticket
 from daemon.backends.agent_hosts import FOLDER, AgentHosts
 from daemon.backends.agent_pool import AgentPool
@@ -39,11 +41,13 @@ class AgentManager:
         context: ManagerContext,
         *,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """By what `config` says; `clock` is monotonic."""
+        """By what `config` says; `clock` is monotonic, `now` a Unix time."""
         self._config = config
         self._context = context
         self._clock = clock
+        self._now = now
         self._pool = AgentPool(
             context.folder,
             context.library,
@@ -51,7 +55,9 @@ class AgentManager:
             settings=context.settings,
         )
         self._hosts = AgentHosts(
-            context.folder / FOLDER, ttl=lambda: context.settings().host_heartbeat_ttl
+            context.folder / FOLDER,
+            ttl=lambda: context.settings().host_heartbeat_ttl,
+            now=now,
         )
         self._visible = VISIBLE_SECONDS if is_network(context.folder) else 0.0
         self._vigils: dict[tuple[str, str], Vigil] = {}
@@ -76,7 +82,7 @@ class AgentManager:
             attempt=int(attempt_dir.name),
             name=f"r{request['run']}-p{request['proposal']}-damnit",
             queued=time.time(),
-            journaled=command is not None,
+            journaled=command is not None and config.image is not None,
             image=config.image,
             command=command,
             shell=config.shell,
@@ -139,7 +145,7 @@ class AgentManager:
         if ticket is None:
             return Status("lost", "nothing says which agent has it")
         if ticket.stage is Stage.WAITING:
-            return self._look_at_waiting(attempt_dir)
+            return self._look_at_waiting(attempt_dir, ticket)
         if ticket.stage in WITH_AGENT:
             return self._look_at_leases(attempt_dir, ticket)
         if ticket.stage is Stage.CANCELED:
@@ -148,11 +154,21 @@ class AgentManager:
             return Status("lost", ticket.error or "it was given up")
         return self._look_for_end(attempt_dir, ticket)
 
-    def _look_at_waiting(self, attempt_dir: Path) -> Status:
+    def _look_at_waiting(self, attempt_dir: Path, ticket: Ticket) -> Status:
         if claim.exists(attempt_dir):  # an operator has taken it back
             self._pool.change(attempt_dir, {Stage.WAITING}, stage=Stage.CANCELED)
             return Status("lost", "no agent had begun with it")
-        return Status("running", "it waits for an agent")
+        return Status("running", self._waits_for(ticket))
+
+    def _waits_for(self, ticket: Ticket) -> str:
+        """Why nobody has it, for people."""
+        if ticket.require_host:
+            online = self._hosts.is_online(ticket.preferred_host or "")
+            return (
+                f"it waits for agent {ticket.preferred_host}{'' if online else ', which is away'}"
+            )
+        able = " that runs containers" if ticket.image else ""
+        return f"it waits for an agent{able}"
 
     def _look_at_leases(self, attempt_dir: Path, ticket: Ticket) -> Status:
         settings, agent = self._context.settings(), ticket.agent or ""
@@ -180,7 +196,16 @@ class AgentManager:
                 f"worker_offline: agent {agent} has not been heard of for {limit} s (settings "
                 "host_heartbeat_ttl and worker_stale_grace_seconds)",
             )
+        if ticket.began is not None and self._now() - ticket.began >= ticket.timeout:
+            self._end_overdue(attempt_dir, ticket)
         return Status("running", f"on {agent}")
+
+    def _end_overdue(self, attempt_dir: Path, ticket: Ticket) -> None:
+        """Have the agent end what takes too long, unless something of ours watches it there."""
+        if ticket.journaled and ticket.stage is Stage.RUNNING:
+            why = f"killed: the job took longer than {words_for_seconds(ticket.timeout)}"
+            changes = {"stage": Stage.STOP_REQUESTED, "before": Stage.RUNNING, "error": why}
+            self._pool.change(attempt_dir, {Stage.RUNNING}, overdue=True, **changes)
 
     def _look_for_end(self, attempt_dir: Path, ticket: Ticket) -> Status:
         """The agent says that it has ended, and the journal does not, yet."""

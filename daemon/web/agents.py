@@ -34,6 +34,7 @@ class Ask(Message):
     jobs: Annotated[list[Text], Field(max_length=1000)] | None = Field(
         None, description="the jobs that it has, so that an answer that was lost is given again"
     )
+    containers: bool = Field(True, description="whether it runs jobs that have an image")
 
 
 class Report(Message):
@@ -92,10 +93,11 @@ class Taken(BaseModel):
     status: str = Field(description="how the job is now; stop_requested: end it")
 
 
-class Done(BaseModel):
+class Beaten(BaseModel):
     """It was taken in."""
 
     ok: bool
+    folder: str = Field(description="the database's folder, which has to be there too")
 
 
 @ROUTER.post(
@@ -106,7 +108,9 @@ class Done(BaseModel):
 async def next_job(request: Request, caller: Agent, ask: Ask) -> Any:
     """The next job for an agent, or 204."""
     agent = _bound(caller, ask)
-    answer = await request.app.state.link.call("agent-next", agent=agent, jobs=ask.jobs)
+    answer = await request.app.state.link.call(
+        "agent-next", agent=agent, jobs=ask.jobs, containers=ask.containers
+    )
     return Response(status_code=204) if answer["job"] is None else answer["job"]
 
 
@@ -122,7 +126,7 @@ async def job_status(request: Request, caller: Agent, report: Report) -> Any:
     return await request.app.state.link.call("agent-report", agent=agent, **said)
 
 
-@ROUTER.post("/agent/heartbeat", response_model=Done)
+@ROUTER.post("/agent/heartbeat", response_model=Beaten)
 async def heartbeat(request: Request, caller: Agent, beat: Heartbeat) -> Any:
     """Say that the agent is there."""
     agent = _bound(caller, beat)

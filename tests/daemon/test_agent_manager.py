@@ -9,11 +9,13 @@ import pytest
 from ctxlib import claim
 from ctxlib.journal import JournalReader
 from daemon.backends import Status, agent_ticket
-from daemon.backends.agent_pool import AgentPool, BadReport, Stale
+from daemon.backends.agent_pool import AgentPool
+from daemon.backends.agent_report import BadReport, Stale
 from daemon.backends.agent_ticket import Stage
 from daemon.backends.agents import AgentManager
 from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.context import ManagerContext
+from daemon.job_part import JobPart
 from daemon.jobs.folder import new_attempt, write_request
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings
@@ -56,16 +58,20 @@ class Ground:
                 on_end=lambda job, attempt: None,
             )
             self.managers[key] = AgentManager(
-                AgentConfig(**config), context, clock=lambda: self.time
+                AgentConfig(**config), context, clock=lambda: self.time, now=lambda: self.time
             )
         return self.managers[key]
 
     async def submit(
         self, *, command: str | None = None, job: str = "", attempt: int = 1, **config: Any
     ) -> Path:
+        """A job of variables, or with a command for an image, which only its agent knows of."""
         self.jobs += 1
+        if command is not None:
+            config = {"image": "img:1", **config}
         job_dir = self.folder / "jobs" / (job or f"job-{self.jobs}")
-        request = {"run": 7, "proposal": 1234, "timeout": 60, "proposal_path": "/data"}
+        log = str(self.folder / "process_logs" / f"{job_dir.name}.out")
+        request = {"run": 7, "proposal": 1234, "timeout": 60, "proposal_path": "/data", "log": log}
         write_request(job_dir, request if command is None else {**request, "command": command})
         attempt_dir = new_attempt(job_dir, attempt)
         assert await self.manager(**config).submit(attempt_dir) == f"agent:{attempt_dir}"
@@ -101,7 +107,7 @@ def shown(attempt_dir: Path) -> str:
 
 
 async def test_a_command_from_waiting_to_its_end(ground: Ground) -> None:
-    attempt = await ground.submit(command="echo 'a b'", env_vars={"A": "1"}, image="img:1")
+    attempt = await ground.submit(command="echo 'a b'", env_vars={"A": "1"})
     assert (await ground.look(attempt)).state == "running"
     assert shown(attempt) == "queued"
     payload = ground.pool.give("gpu-1")
@@ -110,6 +116,10 @@ async def test_a_command_from_waiting_to_its_end(ground: Ground) -> None:
     assert (payload["image"], payload["env"], payload["attempt"]) == ("img:1", {"A": "1"}, 1)
     assert payload["volumes"][0]["mode"] == "rw"
     assert shown(attempt) == "dispatched"
+    with Path(payload["log"]).open("a") as log:
+        log.write("a b\n")
+    part, (header, line) = JobPart("job-1"), log_lines(ground.folder, "job-1")
+    assert (part.has(header, []), part.has(line, []), line) == (True, True, b"a b\n")
     for _ in range(2):  # it may be told again
         ticket = ground.pool.report(attempt, "gpu-1", "running", container_id="c1")
         assert ticket.stage is Stage.RUNNING
@@ -122,6 +132,39 @@ async def test_a_command_from_waiting_to_its_end(ground: Ground) -> None:
     assert status["container_id"] == "c1"  # nothing that was known is forgotten
     with pytest.raises(Stale, match="finished already"):
         ground.pool.report(attempt, "gpu-1", "failed")
+
+
+def log_lines(folder: Path, job: str) -> list[bytes]:
+    return (folder / "process_logs" / f"{job}.out").read_bytes().splitlines(keepends=True)
+
+
+async def test_a_command_that_takes_too_long_is_stopped_and_has_failed(ground: Ground) -> None:
+    attempt = await ground.submit(command="sleep 1000")
+    ground.time += 100  # that it has waited is not its time
+    ground.fetch("a")
+    for _ in range(6):
+        ground.pool.report(attempt, "a", "running")
+        await ground.after(attempt, 10)
+        ground.restart()
+    assert ground.pool.report(attempt, "a", "running").stage is Stage.STOP_REQUESTED
+    ground.pool.report(attempt, "a", "stopped", exit_code=137)
+    assert await ground.look(attempt) == Status("ended", "killed: the job took longer than 1 min")
+    assert shown(attempt) == "failed"
+    assert JournalReader(attempt).read()[-1].fields["status"] == "failed"
+
+
+async def test_commands_are_watched_by_our_code_where_they_need_no_image(ground: Ground) -> None:
+    attempt = await ground.submit(command="x", image=None, working_dir="/data")
+    payload = ground.pool.give("a", containers=False)
+    assert payload is not None
+    assert payload["arguments"] == ["/py", "-m", "ctxlib.alone", str(attempt)]
+    assert payload["env"] == {"PYTHONPATH": "/lib", "RUNTABLE_WORKING_DIR": "/data"}
+    with_image = await ground.submit(command="x", require_host=True, preferred_host="a")
+    assert ground.fetch("a", containers=False) is None
+    assert (await ground.look(with_image)).reason == "it waits for agent a"
+    ground.time += SETTINGS.host_heartbeat_ttl + 1
+    assert (await ground.look(with_image)).reason == "it waits for agent a, which is away"
+    assert ground.fetch("a") == "job-2"
 
 
 async def test_exit_codes_and_errors_are_the_reason(ground: Ground) -> None:
