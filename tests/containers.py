@@ -149,7 +149,8 @@ def _tree(prefix: Path) -> Path:
 
 
 @contextmanager
-def _running(program: str) -> Iterator[ContainerEngine]:
+def serve_engine(program: str) -> Iterator[ContainerEngine]:
+    """A running engine with the image IMAGE, ended with all of its containers in the end."""
     missing = [name for name in _PROGRAMS[program] if shutil.which(name, path=_SEARCH) is None]
     if missing or os.getuid() != 0:
         pytest.skip(f"needs root and {', '.join(missing) or program}: {INSTALL[program]}")
@@ -167,12 +168,12 @@ def _running(program: str) -> Iterator[ContainerEngine]:
 @pytest.fixture(scope="session")
 def podman() -> Iterator[ContainerEngine]:
     """podman with the image IMAGE; the tests share it."""
-    with _running("podman") as engine:
+    with serve_engine("podman") as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def docker() -> Iterator[ContainerEngine]:
     """docker with the image IMAGE; the tests share it."""
-    with _running("docker") as engine:
+    with serve_engine("docker") as engine:
         yield engine

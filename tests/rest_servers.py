@@ -5,6 +5,7 @@ its documentation has it, so that the same jobs run on the same cluster. It is s
 real one: it takes no field that is not in the list of v0.0.41.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -49,20 +50,17 @@ class RestServer:
         }
 
 
-@pytest.fixture(scope="session")
-def slurmrestd(
-    slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RestServer]:
-    """The real service, of the cluster that tests share."""
+@contextlib.contextmanager
+def serve_rest(cluster: SlurmCluster, folder: Path) -> Iterator[RestServer]:
+    """The real service of `cluster`, with its files in `folder`, ended in the end."""
     program = shutil.which("slurmrestd", path=_SEARCH)
     if program is None:
         pytest.skip(f"needs slurmrestd: {INSTALL}")
-    folder = tmp_path_factory.mktemp("rest")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = folder / "token"
-    token.write_text(slurm_cluster.run("scontrol", "token", "username=root", "lifespan=3600"))
+    token.write_text(cluster.run("scontrol", "token", "username=root", "lifespan=3600"))
     # It refuses to run as root.
     as_nobody = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
     plugins = "openapi/v0.0.37,openapi/v0.0.38"
@@ -70,7 +68,7 @@ def slurmrestd(
         process = subprocess.Popen(
             [*as_nobody, program, "-a", "rest_auth/jwt", "-s", plugins, f"127.0.0.1:{port}"],
             env={
-                **slurm_cluster.environment,
+                **cluster.environment,
                 "SLURM_JWT": "daemon",
                 "SLURMRESTD_SECURITY": "disable_unshare_files",
             },
@@ -84,6 +82,15 @@ def slurmrestd(
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def slurmrestd(
+    slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RestServer]:
+    """The service that tests share; see `serve_rest`."""
+    with serve_rest(slurm_cluster, tmp_path_factory.mktemp("rest")) as server:
+        yield server
 
 
 def _answers(port: int) -> bool:

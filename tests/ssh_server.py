@@ -63,7 +63,7 @@ class SshServer:
 
     def make_key(self, path: Path, passphrase: str = "") -> None:
         """Make a pair of keys."""
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path]
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)]
         subprocess.run(command, check=True)
 
     def start(self) -> None:
@@ -110,17 +110,24 @@ class SshServer:
 _SEARCH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
-@pytest.fixture(scope="session")
-def ssh_server(
-    slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SshServer]:
-    """A server in front of the cluster that tests share."""
+@contextlib.contextmanager
+def serve_ssh(cluster: SlurmCluster, folder: Path) -> Iterator[SshServer]:
+    """A running server in front of `cluster`, with its files in `folder`, ended in the end."""
     if shutil.which("sshd", path=_SEARCH) is None or os.getuid() != 0:
         pytest.skip(f"needs root and sshd: {INSTALL}")
-    environment = {"SLURM_CONF": slurm_cluster.environment["SLURM_CONF"]}
-    server = SshServer(tmp_path_factory.mktemp("sshd"), environment)
+    environment = {"SLURM_CONF": cluster.environment["SLURM_CONF"]}
+    server = SshServer(folder, environment)
     try:
         server.start()
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def ssh_server(
+    slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SshServer]:
+    """The server that tests share; see `serve_ssh`."""
+    with serve_ssh(slurm_cluster, tmp_path_factory.mktemp("sshd")) as server:
+        yield server
