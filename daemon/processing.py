@@ -101,6 +101,7 @@ class Processing:
             "run_pattern": settings.run_pattern,
             "source": settings.source,
             "mock": job.mock,
+            "live": job.live,
             "max_attempts": settings.max_attempts,
             "umask": settings.umask,
             **self._where(job),

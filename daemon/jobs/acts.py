@@ -111,8 +111,8 @@ def _check_requeue(connection: sqlite3.Connection, job: Job, force: bool) -> Non
         raise Refused(f"job {job.id} has finished: use --force to compute it once more")
     if not job.settled:
         raise Refused(
-            f"the results of job {job.id} are just being put into the run file: "
-            "try again in a moment"
+            f"what job {job.id} has left is just being put in order (its results, its place in a "
+            "queue elsewhere): try again in a moment"
         )
     if gone := _inputs_gone(connection, job):
         raise Refused(

@@ -77,8 +77,11 @@ class Attempts:
 
     async def _conclude(self, follower: Follower, outcome: Outcome) -> None:
         job = follower.job
+        stored = await insist(lambda: self._queue.get(job.id), job.name, self._outside.log)
+        if stored.state is State.CANCELED:
+            self._finisher.add(stored)  # it was taken back, and nobody has it any more
+            return
         if outcome.how in ("stopped", "broken"):
-            stored = await self._queue.get(job.id)
             stopping = stored.state is State.STOP_REQUESTED
             if outcome.how == "stopped" and not stopping:
                 await self.lost(job, f"{STOPPED_BY_OTHERS}: {outcome.reason}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,22 @@ class Recovery:
         # What jobs waited for may be over; it is found out anew.
         await insist(lambda: self._queue.hold_back(""), "the queue", log)
 
+    async def see_out(self, job: Job) -> bool:
+        """Follow an attempt that was taken back until its backend has let go of it as well.
+
+        Whoever should have seen to that may have been killed before. False: no backend has it.
+        """
+        attempt = folder.attempt_folder(self._outside.job_folder(job.id), job.attempt)
+        handle, offsets = await self._queue.progress(job)
+        if job.state is not State.CANCELED or handle is None or not attempt.is_dir():
+            return False
+        try:
+            await self._follow(job, attempt, handle, offsets)
+        except Exception:
+            self._outside.log.exception("%s: what is left of it cannot be followed", job.name)
+            return False
+        return True
+
     async def _take_up(self, job: Job) -> None:
         job_folder = self._outside.job_folder(job.id)
         attempt = folder.attempt_folder(job_folder, job.attempt)
@@ -60,18 +76,24 @@ class Recovery:
                 return
             await self._queue.give_back(job, NEVER_BEGAN, ran=False)
             return
-        request = await asyncio.to_thread(self._request, job)
-        follower = Follower(
-            *(job, attempt, request, handle or str(attempt)),
-            queue=self._queue,
-            outside=self._outside,
-            offsets=offsets,
-        )
         if job.state is State.STOP_REQUESTED:
             # Whoever was asked to stop it may have been killed before they did.
-            await self._outside.manager.cancel(follower.handle, await self._why(job))
+            await self._outside.manager.cancel(handle or str(attempt), await self._why(job))
         self._outside.log.info("%s: taking up attempt %d again", job.name, job.attempt)
-        self._begun(follower)
+        await self._follow(job, attempt, handle or str(attempt), offsets)
+
+    async def _follow(
+        self, job: Job, attempt: Path, handle: str, offsets: Mapping[str, int]
+    ) -> None:
+        request = await asyncio.to_thread(self._request, job)
+        self._begun(
+            Follower(
+                *(job, attempt, request, handle),
+                queue=self._queue,
+                outside=self._outside,
+                offsets=offsets,
+            )
+        )
 
     async def _why(self, job: Job) -> str:
         """Why the job has its present state."""

@@ -67,8 +67,9 @@ class Scheduler:
         recovery = Recovery(self._queue, self._outside, begun=attempts.follow, lost=attempts.lost)
         # Before anything that is under way can end: of one run, what ended first is combined first.
         for job in await insist(self._queue.to_combine, "reading the queue", self._outside.log):
-            await attempts.end_orphan(job)
-            self._finisher.add(job)
+            if not await recovery.see_out(job):
+                await attempts.end_orphan(job)
+                self._finisher.add(job)
         await self._submitted.recover()
         await strays.adopt(self._queue, self._outside)
         await recovery.recover()
