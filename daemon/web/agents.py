@@ -1,9 +1,10 @@
 """`/api/agent/…`: agents fetch jobs here and report on them; and which agents there are."""
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from daemon.web.access import Agent, Anybody, Viewer
 from daemon.web.errors import Refusal
@@ -15,7 +16,15 @@ STATUS = APIRouter(tags=["jobs"])
 """What is at the root too, where documents have it."""
 
 Text = Annotated[str, Field(max_length=2000)]
-Details = Annotated[dict[str, Any], Field(max_length=100)]
+
+
+def _shown(details: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what could not be told again: numbers that JSON has not, halves of characters."""
+    json.dumps(details, allow_nan=False, ensure_ascii=False).encode()  # raises ValueError
+    return details
+
+
+Details = Annotated[dict[str, Any], Field(max_length=100), AfterValidator(_shown)]
 WorkerId = Annotated[str, Field(min_length=1, max_length=64)]
 
 

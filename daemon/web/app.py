@@ -99,5 +99,5 @@ def host_names(host: str, more: Collection[str], own: Collection[str]) -> set[st
 
     `own` are those of this machine, which count once it listens beyond loopback.
     """
-    names = {"127.0.0.1", "localhost", "::1", *more}
+    names = {"localhost", *more}
     return names if host in ("127.0.0.1", "localhost", "::1") else names | {host, *own}

@@ -85,16 +85,29 @@ def install(app: FastAPI) -> None:
         return answer(503, "tokens_unreadable", "the tokens cannot be read; see the web's log")
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:  # noqa: ARG001
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = CODES.get(error.status_code, "error")
-        return answer(error.status_code, code, str(error.detail), error.headers)
+        return answer(error.status_code, code, _detail(request, error), error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def wrong_form(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
+    async def wrong_form(request: Request, error: RequestValidationError) -> JSONResponse:
         said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        if isinstance(error.body, bytes):
+            kind = request.headers.get("content-type")
+            said.append(f"send it as JSON, with `Content-Type: application/json` (not {kind})")
         return answer(422, "wrong_form", "; ".join(said))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
         LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return answer(500, "internal", "this failed; the web's log says how")
+
+
+def _detail(request: Request, error: HTTPException) -> str:
+    """What is wrong with a request that no path takes, and what others there are."""
+    path = request.url.path
+    if error.status_code == 404:
+        return f"there is nothing at {path}: /api/openapi.json has all that there is"
+    if error.status_code == 405:
+        return f"{path} takes {(error.headers or {}).get('Allow')}, not {request.method}"
+    return str(error.detail)

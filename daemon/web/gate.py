@@ -1,11 +1,12 @@
 """What stands before the HTTP service: whose page may ask, under which name, and how much.
 
-A page of another site can make a browser send requests here, and a name that somebody else owns can
-lead here. So the host must be one of this machine's, and what changes something must come from a
-page of ours, or from no page at all.
+A page of another site can make a browser send requests here, and a name that somebody else owns
+can lead here. So the host must be a name of this machine, or an address, which nobody can have lead
+elsewhere; and what changes something must come from a page of ours, or from no page at all.
 """
 
 import asyncio
+import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -31,7 +32,7 @@ class Gate:
     """Lets a request through to `app`, or answers it itself. It comes before everything else."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
-        """`hosts` are the names and addresses by which this may be called, without ports."""
+        """`hosts` are the names by which this may be called, without ports."""
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
 
@@ -65,7 +66,8 @@ class Gate:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if _name(host) not in self._hosts:
+        name = _name(host)
+        if name not in self._hosts and not _is_address(name):
             raise Refusal(
                 421,
                 "wrong_host",
@@ -87,6 +89,14 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _bounded(scope: Scope, receive: Receive) -> Receive:

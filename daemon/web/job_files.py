@@ -103,6 +103,7 @@ def _own_json(path: Path) -> dict[str, Any] | None:
     with file:
         try:
             found = json.loads(file.read(LARGEST), parse_constant=str)
+            json.dumps(found, ensure_ascii=False).encode()  # halves of characters cannot be sent
         except (OSError, ValueError, RecursionError):
             return None
     return found if isinstance(found, dict) else None

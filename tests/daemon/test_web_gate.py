@@ -48,7 +48,7 @@ async def test_a_name_that_is_not_ours_is_refused(web: httpx.AsyncClient, host: 
 
 
 async def test_our_names_are_good_with_any_port(web: httpx.AsyncClient) -> None:
-    for host in ("localhost:9000", "127.0.0.1", "[::1]:80", "LOCALHOST"):
+    for host in ("localhost:9000", "127.0.0.1", "[::1]:80", "LOCALHOST", "10.1.2.3:80"):
         assert (await web.get("/api/health", headers={"Host": host})).status_code == 200
 
 
@@ -131,8 +131,14 @@ async def test_the_printed_address_leaves_a_cookie_and_no_token_in_the_address(
 
 
 async def test_every_error_has_the_same_form(web: httpx.AsyncClient, link: FakeLink) -> None:
-    assert code(await web.get("/api/nowhere"), 404) == "not_found"
-    assert code(await web.put("/api/jobs"), 405) == "method"
+    nowhere, wrong = await web.get("/api/nowhere"), await web.put("/api/jobs")
+    assert code(nowhere, 404) == "not_found"
+    assert "nothing at /api/nowhere" in nowhere.json()["detail"]
+    assert code(wrong, 405) == "method"
+    assert wrong.json()["detail"] == "/api/jobs takes GET, not PUT"
+    form = await web.post("/api/events", data={"run": "1"})
+    assert code(form, 422) == "wrong_form"
+    assert "`Content-Type: application/json`" in form.json()["detail"]
     assert code(await web.get("/api/jobs", params={"limit": "x"}), 422) == "wrong_form"
     assert code(await web.post("/api/events", content=b"{"), 422) == "wrong_form"
     assert code(await web.post("/api/events", json={**EVENT, "more": 1}), 422) == "wrong_form"
@@ -148,6 +154,18 @@ async def test_every_error_has_the_same_form(web: httpx.AsyncClient, link: FakeL
         answer = await web.get("/api/jobs")
         code(answer, status)
         assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("info", ['{"x": NaN}', '{"x": 1e999}', '{"x": "\\ud800"}'])
+async def test_what_agents_say_can_be_told_again(
+    web: httpx.AsyncClient, link: FakeLink, info: str
+) -> None:
+    text = Tokens(link.folder).add("agent", name="a", agent="a", by="sam", now=1.0)
+    headers = {"Authorization": f"Bearer {text}", "Content-Type": "application/json"}
+    body = f'{{"worker_id": "a", "info": {info}}}'
+    answer = await web.post("/api/agent/heartbeat", content=body, headers=headers)
+    assert code(answer, 422) == "wrong_form"
+    assert link.asked == []
 
 
 def test_beyond_loopback_it_answers_to_the_names_of_the_machine() -> None:
