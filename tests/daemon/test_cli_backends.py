@@ -1,9 +1,6 @@
 """`runtable backends`: types and files listed, checked and made, with the documented exit codes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -176,19 +173,12 @@ def package(tmp_path: Path) -> Path:
     return site
 
 
-def test_a_type_of_an_installed_package_works_everywhere(package: Path, tmp_path: Path) -> None:
-    def program(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "daemon.cli", "backends", *arguments],
-            env={**os.environ, "PYTHONPATH": f"{package}:{Path(__file__).parents[2]}"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-
+def test_a_type_of_an_installed_package_works_everywhere(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(package)
     files.save(tmp_path / "backends" / "big.yml", "type: hpc\nqueue: short\n")
-    listed = program("list")
-    types, _, named = listed.stdout.partition("\n\n")
+    types, _, named = run("list").stdout.partition("\n\n")
     lines = {line.split("  ")[0]: line for line in types.splitlines()}
     assert lines["hpc"].split()[:4] == ["hpc", "hpc-backend", "ready", "Jobs"]
     assert "No module named 'hpc_missing'" in lines["gone"]
@@ -198,16 +188,16 @@ def test_a_type_of_an_installed_package_works_everywhere(package: Path, tmp_path
     assert lines["slurm"].split()[1] == "runtable"
     assert named.splitlines()[2].split() == ["big", "hpc", "ready"]
 
-    made = program("create", "--backend-type", "hpc", "--output", "made.yml", "--with-examples")
-    assert made.returncode == 0, made.stderr
+    made = run("create", "--backend-type", "hpc", "--output", "made.yml", "--with-examples")
+    assert made.exit_code == 0, made.stderr
     for given in ("made.yml", "big", "hpc:queue=long|nodes=3"):
-        checked = program("validate", given)
-        assert (checked.returncode, checked.stderr) == (0, ""), given
-    assert program("validate", "hpc:queue=long|nodes=101").returncode == 2
-    assert program("validate", "gone:").returncode == 2
-    schema = json.loads(program("schema", "--backend-type", "hpc").stdout)
+        checked = run("validate", given)
+        assert (checked.exit_code, checked.stderr) == (0, ""), given
+    assert run("validate", "hpc:queue=long|nodes=101").exit_code == 2
+    assert run("validate", "gone:").exit_code == 2
+    schema = json.loads(run("schema", "--backend-type", "hpc").stdout)
     assert schema["properties"]["type"]["const"] == "hpc"
     assert schema["required"] == ["type", "queue"]
-    every = yaml.safe_load(program("create", "--backend-type", "hpc").stdout)
+    every = yaml.safe_load(run("create", "--backend-type", "hpc").stdout)
     assert every["queue"] == "long"
     assert every["nodes"] == 1
