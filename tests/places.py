@@ -4,6 +4,7 @@ A place gives managers as a daemon makes them, and knows how to have an attempt 
 """
 
 import asyncio
+import compileall
 import contextlib
 import os
 import subprocess
@@ -103,6 +104,8 @@ class InContainers(Place):
             "volumes": containers.volumes(),
         }
         super().__init__(folder, request, **own, **config)
+        # As a first job outside of containers leaves it: inside it cannot be written.
+        compileall.compile_dir(self.context.library, quiet=1)
         for name, value in engine.environment.items():
             self.monkeypatch.setenv(name, value)
 

@@ -167,12 +167,12 @@ class Life:
 
 async def ends(manager: Manager, handles: Sequence[str]) -> dict[str, Status]:
     """Ask, for all with one query, until every attempt has ended or is lost."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while True:
             answers = await manager.poll(handles)
             if all(status.state != "running" for status in answers.values()):
                 return answers
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)  # to look costs more than to wait
 
 
 def succeeded(attempt: Path) -> str:
