@@ -19,11 +19,12 @@ import h5py
 from ctxlib import scales
 from ctxlib.layout import HIDDEN, ORIGIN, START_TIME, write_data, write_preview, write_summary
 from ctxlib.plain import decode_plain
-from ctxlib.publish import published_as, remove_leftovers
+from ctxlib.publish import published_as
 from ctxlib.runfile import RunFile, open_file
 from ctxlib.summaries import Prepared
 from ctxlib.summary import Summary
 from ctxlib.text import storable_text
+from ctxlib.whole_file import remove_leftovers
 
 __all__ = ["BrokenFragmentError", "Result", "RunFile", "combine", "write_fragment"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ctxlib.whole_file import sync, temporary_name
 
 if TYPE_CHECKING:
     import h5py
@@ -37,26 +38,7 @@ def published_as(path: Path, *, durable: bool = False) -> Iterator[h5py.File]:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(path.parent)
-
-
-def temporary_name(path: Path) -> Path:
-    """A hidden name beside `path`, which no reader takes for a result."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` that a killed process left; nobody may be writing it."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path.parent)
 
 
 class _Sink(io.RawIOBase):

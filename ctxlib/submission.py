@@ -28,6 +28,7 @@ from ctxlib.journal import JournalWriter, file_name
 from ctxlib.places import SUBMITTED, find_folder
 from ctxlib.recorder import save_result
 from ctxlib.table_file import TableFile
+from ctxlib.whole_file import sync
 
 
 def submit(
@@ -109,7 +110,7 @@ def hand_in(
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    _sync(waiting)
+    sync(waiting)
 
 
 def _number(what: str, given: object) -> int:
@@ -204,7 +205,7 @@ def _secure(new: Path, like: Path) -> None:
     """Have all of a folder on disk, for everyone who may use the database."""
     for path in [new, *new.rglob("*")]:
         _share(path, like)
-        _sync(path)
+        sync(path)
 
 
 def _share(path: Path, like: Path) -> None:
@@ -212,11 +213,3 @@ def _share(path: Path, like: Path) -> None:
     if path.stat().st_uid == os.getuid():  # others' folders are theirs to open
         mode = stat.S_IMODE(like.stat().st_mode) & 0o777
         path.chmod(mode | 0o700 if path.is_dir() else mode & 0o666 | 0o600)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

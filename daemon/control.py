@@ -13,7 +13,6 @@ an event message of another program.
 
 import contextlib
 import json
-import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+
+from ctxlib.whole_file import remove_leftovers, write_whole
 
 SILENCE_SECONDS = 10.0
 """A server that says nothing for so long, not even that it is busy, is taken for dead."""
@@ -77,19 +78,9 @@ class Endpoint:
 
     def publish(self, folder: Path, mode: int) -> None:
         """Write the file with permissions `mode`, never readable for more people on the way."""
-        # One name for all, so that what a killed one left goes with the next; who publishes holds
-        # the folder's lock.
-        temporary = folder / ".control.new.json"
-        temporary.unlink(missing_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(fd, "w") as file:
-                json.dump(asdict(self), file)
-                os.fchmod(file.fileno(), mode)
-            temporary.rename(self.path(folder))
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        path = self.path(folder)
+        remove_leftovers(path)  # nobody else writes it: who publishes holds the folder's lock
+        write_whole(path, json.dumps(asdict(self)).encode(), mode=mode)
 
 
 class ControlClient:

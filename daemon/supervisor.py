@@ -27,6 +27,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from ctxlib.whole_file import write_whole
+
 if TYPE_CHECKING:
     from daemon.settings import Settings
 
@@ -79,7 +81,7 @@ def render(
     path = folder / CONFIGURATION
     if old and _about_itself(_read(path)) != _about_itself(text):
         shutdown(folder, timeout=settings.stop_grace + 60.0)
-    _write_private(path, text, _mode(settings))
+    write_whole(path, os.fsencode(text), mode=_mode(settings), durable=True)
     return path
 
 
@@ -232,22 +234,6 @@ def _quote_command(command: Sequence[str]) -> str:
             "cannot be written into its file; give the folder or environment another name"
         )
     return line.replace("%", "%%")
-
-
-def _write_private(path: Path, text: str, mode: int) -> None:
-    """Replace `path` as a whole; at no moment can others read what they should not."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(os.fsencode(text))
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        new.rename(path)
-    except BaseException:
-        new.unlink()
-        raise
 
 
 class _Transport(xmlrpc.client.Transport):

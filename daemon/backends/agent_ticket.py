@@ -5,7 +5,6 @@ look at is beside it: `status.json` in the job's folder.
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -14,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib.journal import Entry, JournalReader, JournalWriter, file_name
+from ctxlib.whole_file import write_whole
 
 FILE = "agent.json"
 STATUS = "status.json"
+CONFIG = "config.yaml"
+"""In a job's folder: what its command was asked to read."""
 WISH = "agent-wish.json"
 """In a job's folder: which agent an operator wants for it."""
 
@@ -152,10 +154,4 @@ def wish(job_dir: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any], *, synced: bool = False) -> None:
     """Replace a file as a whole."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("w") as file:
-        json.dump(content, file, indent=1)
-        if synced:
-            file.flush()
-            os.fsync(file.fileno())
-    new.rename(path)
+    write_whole(path, json.dumps(content, indent=1).encode(), durable=synced)

@@ -3,13 +3,12 @@
 import filecmp
 import itertools
 import logging
-import os
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ctxlib.publish import remove_leftovers, temporary_name
+from ctxlib.whole_file import remove_leftovers, sync, temporary_name
 from daemon.database import SchemaError, run_script
 from daemon.database_thread import is_locked
 from daemon.store import schema
@@ -101,12 +100,3 @@ def copy(source: sqlite3.Connection, target: Path) -> None:
     with closing(sqlite3.connect(target)) as new:
         new.execute("PRAGMA journal_mode = OFF")
         source.backup(new)
-
-
-def sync(path: Path) -> None:
-    """Have a file's content, or a folder's list of files, on disk when this returns."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

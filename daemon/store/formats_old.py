@@ -13,10 +13,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctxlib.publish import temporary_name
+from ctxlib.whole_file import sync, temporary_name
 from daemon.database import run_script
 from daemon.store import rows, schema
-from daemon.store.formats import copy, sync
+from daemon.store.formats import copy
 from daemon.store.formats_files import (
     DAMAGES,
     FilePlan,

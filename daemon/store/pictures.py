@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib.summary import PLOTLY_PLACEHOLDER
+from ctxlib.whole_file import write_whole
 from daemon.store.outcomes import picture_beside, placeholders
 from daemon.store.table import RunsTable
 from daemon.store.worker import Worker, WorkerDied
@@ -67,7 +68,7 @@ class Pictures:
             answer = {"error": f"the drawing process {death}, twice"}
         if "png" in answer:
             png = b64decode(answer["png"])
-            await asyncio.to_thread(_write, picture, png)
+            await asyncio.to_thread(write_whole, picture, png)
             return png
         if "unavailable" in answer:
             self._unavailable = True
@@ -79,10 +80,3 @@ class Pictures:
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    new = path.with_suffix(".new")
-    new.write_bytes(content)
-    new.replace(path)

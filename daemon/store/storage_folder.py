@@ -16,13 +16,12 @@ from typing import Any
 
 from ctxlib import files, summaries
 from ctxlib.job_folder import FRAGMENTS
-from ctxlib.publish import remove_leftovers, temporary_name
 from ctxlib.recorder import save_result
 from ctxlib.runfile import RunFile
 from ctxlib.summary import Summary
 from ctxlib.table_file import TableFile
+from ctxlib.whole_file import remove_leftovers, write_whole
 from daemon.settings import Settings
-from daemon.store.formats import sync
 from daemon.store.rows import COMMENT, CellValue, Run
 from daemon.store.storage import (
     Report,
@@ -191,14 +190,7 @@ class FolderStorage(StorageBackend):
         async def save() -> None:
             self._make_shared(path.parent)
             remove_leftovers(path)
-            temporary = temporary_name(path)
-            try:
-                temporary.write_text(text)
-                sync(temporary)
-                temporary.rename(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            sync(path.parent)
+            write_whole(path, text.encode(), durable=True)
 
         self._write(run, save)
 

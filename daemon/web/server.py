@@ -15,10 +15,11 @@ from pathlib import Path
 
 import uvicorn
 
+from ctxlib.whole_file import write_whole
 from daemon.web.access import Access
 from daemon.web.app import host_names, make_app
 from daemon.web.link import Link
-from daemon.web.tokens import Tokens, write_private
+from daemon.web.tokens import Tokens
 
 LOG = logging.getLogger("runtable.web")
 ADDRESS = "web.json"
@@ -128,13 +129,13 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 @contextmanager
 def _published(folder: Path, url: str) -> Iterator[None]:
     path = folder / ADDRESS
-    text = json.dumps({"url": url}) + "\n"
-    write_private(path, text)
+    content = json.dumps({"url": url}).encode() + b"\n"
+    write_whole(path, content, mode=0o600)
     try:
         yield
     finally:
         with suppress(OSError):
-            if path.read_text() == text:
+            if path.read_bytes() == content:
                 path.unlink()
 
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ctxlib.whole_file import write_whole
+
 FILE = "tokens.json"
 RANKS = {"viewer": 1, "editor": 2, "operator": 3}
 """What people may do: each role what the one before may, and more."""
@@ -147,7 +149,7 @@ class Tokens:
 
     def _write(self, tokens: dict[str, Token]) -> None:
         text = json.dumps({"tokens": [asdict(token) for token in tokens.values()]}, indent=1)
-        write_private(self._path, text + "\n")
+        write_whole(self._path, text.encode() + b"\n", mode=0o600, durable=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -158,22 +160,6 @@ class Tokens:
             yield
         finally:
             os.close(fd)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace `path` as a whole by what only its owner can read, at any moment."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o600)
-            os.fsync(file.fileno())
-        new.rename(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def _digest(text: str) -> str:

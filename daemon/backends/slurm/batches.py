@@ -6,7 +6,6 @@ needed to go on after a restart.
 """
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ctxlib.job_folder import REQUEST
+from ctxlib.whole_file import write_whole
 from daemon.backends.attempts import is_revoked
 
 MARK = "slurm.json"
@@ -42,7 +42,8 @@ class Batch:
 
     def save(self, jobs: Path) -> None:
         """Write it below the folder `jobs`; a crash leaves the file as it was, or as it is now."""
-        _write(jobs / ".batches" / f"{self.id}.json", asdict(self), sync=True)
+        content = json.dumps(asdict(self)).encode()
+        write_whole(jobs / ".batches" / f"{self.id}.json", content, durable=True)
 
     def attempt_dirs(self, jobs: Path) -> list[Path]:
         """The folders of its attempts."""
@@ -70,7 +71,7 @@ def make(jobs: Path, attempt_dirs: Sequence[Path], *, live: bool) -> Batch:
     (jobs / ".batches").mkdir(exist_ok=True)
     batch.save(jobs)
     for attempt_dir in there:
-        _write(attempt_dir / MARK, {"batch": batch.id}, sync=False)
+        write_whole(attempt_dir / MARK, json.dumps({"batch": batch.id}).encode())
     return batch
 
 
@@ -121,13 +122,3 @@ def sweep(jobs: Path, now: float) -> None:
         with suppress(FileNotFoundError):  # somebody else is at it
             if now - path.stat().st_mtime > _LONG_AGO:
                 path.unlink()
-
-
-def _write(path: Path, content: object, *, sync: bool) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    with new.open("w") as file:
-        json.dump(content, file)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    new.replace(path)
