@@ -4,15 +4,13 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
-from ctxlib.imports import stamp
 from daemon.child import ask
-from daemon.jobs.folder import sources_signature
+from daemon.context_look import Look, Stamp, known_stamp
 from daemon.sandbox import Interpreter
 
 TIMEOUT = 300.0
@@ -91,8 +89,8 @@ class ContextFile:
         self._log = log
         self._clock = clock
         self._known: dict[str, Any] = {"problems": []}
-        self._look: _Look | None = None
-        self._files: dict[str, _Stamp] = {}
+        self._look: Look | None = None
+        self._files: dict[str, Stamp] = {}
         self._holds = False
         self._doubted = False
         self._checked = -math.inf
@@ -201,10 +199,10 @@ class ContextFile:
             self._check = asyncio.create_task(self._run_check(look))
             return self._check
 
-    def _look_now(self) -> "_Look":
-        return _Look.at(self._path, self._interpreter(), self._files, self._backends())
+    def _look_now(self) -> Look:
+        return Look.at(self._path, self._interpreter(), self._files, self._backends())
 
-    def _is_known(self, look: "_Look") -> bool:
+    def _is_known(self, look: Look) -> bool:
         """Whether the last check was of what is there now."""
         if not self._holds or self._doubted or self._look is None or look.files != self._files:
             return False
@@ -215,7 +213,7 @@ class ContextFile:
             return False
         return (look.interpreter, look.context) == (before.interpreter, before.context)
 
-    async def _run_check(self, look: "_Look") -> None:
+    async def _run_check(self, look: Look) -> None:
         name = self._path.name
         if look.context is None:
             found = _broken(f"{name} is missing in {self._path.parent}")
@@ -226,7 +224,7 @@ class ContextFile:
                 found = _broken(f"the copy of ctxlib that {name} needs is gone: {error}")
             else:
                 found = await check(self._path, library, look.interpreter, look.backends)
-        files = {name: _known_stamp(known) for name, known in found.get("files", {}).items()}
+        files = {name: known_stamp(known) for name, known in found.get("files", {}).items()}
         was_broken, news = self._broken is not None, found != self._known
         self._known, self._files, self._holds = found, files, True
         self._checked = self._clock()
@@ -256,63 +254,6 @@ class ContextFile:
                 await self._register(variables)
                 if self._unregistered is variables:
                     self._unregistered = None
-
-
-_Stamp = tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What a check depends on, as it was when somebody looked; None stands for what is not there.
-
-    `beside` are the Python files in the context's folder, `files` those that the last check named.
-    """
-
-    interpreter: Interpreter
-    context: _Stamp
-    beside: object
-    files: dict[str, _Stamp]
-    backends: dict[str, str] | None
-
-    @classmethod
-    def at(
-        cls,
-        path: Path,
-        interpreter: Interpreter,
-        files: Iterable[str],
-        backends: dict[str, str] | None,
-    ) -> "_Look":
-        """Look, which waits for the disk."""
-        context: _Stamp
-        try:
-            found = path.stat()
-            # The last of them changes with the permissions too.
-            context = (found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
-        except FileNotFoundError:
-            context = None
-        except OSError:
-            context = ()  # why it cannot be read is for the check to say
-        try:
-            beside = sources_signature(path.parent)
-        except OSError:
-            beside = None
-        return cls(interpreter, context, beside, {name: _stamp(name) for name in files}, backends)
-
-    def same_files(self, other: "_Look") -> bool:
-        """Whether a check that began at `other` is still of what is there."""
-        mine = (self.interpreter, self.context, self.files, self.backends)
-        return mine == (other.interpreter, other.context, other.files, other.backends)
-
-
-def _stamp(path: str) -> _Stamp:
-    try:
-        return stamp(path)
-    except OSError:
-        return None
-
-
-def _known_stamp(known: list[int]) -> _Stamp:
-    return None if known == [-1, -1] else tuple(known)  # it was gone when it had been loaded
 
 
 async def _end(task: "asyncio.Task[None] | None") -> None:
