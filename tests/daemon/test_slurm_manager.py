@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import time
 
 import pytest
 from job_helpers import ended, entries, errors, make_job, times_started, values
@@ -436,14 +437,17 @@ async def test_how_a_job_ended_is_on_record(slurm_cluster):
 
     await until(lambda: not run("squeue", "--noheader", f"--jobs={number}", check=False))
     (first,) = [job for job in await listed() if job.index == 0]
-    place = ("0123456789ab", number, 0, first.number)
+    place = ("0123456789ab", number, 0, first.number, time.time())
     remembered = await scheduler.ended(*place)
     deaf = Forgetful(slurm_cluster.environment)
     recorded = await Commands(deaf).ended(*place)
     for found in (remembered, recorded):
         assert found is not None
         assert (found.state, found.exit_code, found.signal) == ("FAILED", 7, 0)
-    assert await Commands(deaf).ended("0123456789ab", "9999", 0, "9999") is None
+    assert await Commands(deaf).ended("0123456789ab", "9999", 0, "9999", time.time()) is None
+    # Another one had this number before, or has it since.
+    for begun in (time.time() - 60, None):
+        assert await Commands(deaf).ended(*place[:4], begun) is None
 
 
 class Forgetful(ThisMachine):

@@ -274,6 +274,7 @@ SUBMISSION = Submission(
             "user's size and/or time limits)",
             Later,
         ),
+        ("Batch job submission failed: Job dependency problem", Later),
         ("Unable to contact slurm controller (connect failure)", NoAnswer),
         ("Batch job submission failed: Socket timed out on send/recv operation", NoAnswer),
         ("Batch job submission failed: Zero Bytes were transmitted or received", NoAnswer),
@@ -304,8 +305,9 @@ async def test_only_jobs_of_ours_are_seen_in_a_list():
 async def test_the_record_of_another_job_with_the_same_number_is_not_ours():
     record = "JobId=15 ArrayJobId=12 ArrayTaskId=3 JobState=FAILED ExitCode=7:0 Comment=runtable:{}"
     other = Commands(Says(0, record.format("ffffffffffff")))
-    assert await other.ended("0123456789ab", "12", 3, None) is None
-    ours = await Commands(Says(0, record.format("0123456789ab"))).ended("0123456789ab", "12", 3, "")
+    assert await other.ended("0123456789ab", "12", 3, None, None) is None
+    place_ = ("0123456789ab", "12", 3, "", None)
+    ours = await Commands(Says(0, record.format("0123456789ab"))).ended(*place_)
     assert ours is not None
     assert (ours.state, ours.exit_code, ours.signal) == ("FAILED", 7, 0)
 

@@ -12,11 +12,12 @@ from daemon.backends.slurm.scheduler import (
     Reservation,
     SlurmJob,
     Submission,
+    ran_then,
 )
 from daemon.backends.slurm.transport import Output, Transport
 
 _LIST = "--format=%F|%K|%A|%T|%P|%N|%k|%r"
-_RECORD = "JobID,JobName,State,ExitCode,WorkDir,Comment"
+_RECORD = "JobID,State,ExitCode,Start,End"
 _AT_ONCE = 500
 _FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
 
@@ -67,7 +68,7 @@ class Commands:
         return found
 
     async def ended(
-        self, batch: str, array: str, index: int, number: str | None
+        self, batch: str, array: str, index: int, number: str | None, begun: float | None
     ) -> SlurmJob | None:
         """What scontrol, or else sacct, has on record; see `Scheduler`."""
         done = await self._transport.run(
@@ -80,10 +81,10 @@ class Commands:
             fields = dict(_FIELD.findall(record))
             if fields.get("Comment") == COMMENT + batch and fields.get("ArrayTaskId") == str(index):
                 return _ended(batch, array, index, fields["JobId"], fields["JobState"], fields)
-        return await self._recorded(batch, array, index, number)
+        return await self._recorded(batch, array, index, number, begun)
 
     async def _recorded(
-        self, batch: str, array: str, index: int, number: str | None
+        self, batch: str, array: str, index: int, number: str | None, begun: float | None
     ) -> SlurmJob | None:
         if self._sacct is None:
             return None
@@ -91,20 +92,22 @@ class Commands:
         id_ = number if from_file else f"{array}_{index}"
         if id_ is None:
             return None
-        shape = ["--noheader", "--parsable2", f"--format={_record(from_file)}", f"--jobs={id_}"]
-        done = await self._transport.run([*self._sacct, *shape])
+        columns = _RECORD if from_file else f"{_RECORD},Comment"
+        shape = ["--noheader", "--parsable2", f"--format={columns}", f"--jobs={id_}"]
+        done = await self._transport.run(["env", "SLURM_TIME_FORMAT=%s", *self._sacct, *shape])
         if "accounting storage is disabled" in done.err:
             self._sacct = None if from_file else ["sacct", "--completion"]
-            return await self._recorded(batch, array, index, number)
+            return await self._recorded(batch, array, index, number, begun)
         if done.code != 0:
             raise NoAnswer(_words(done))
         found = None
         for line in done.out.splitlines():
-            fields = line.split("|")
+            fields = line.split("|", 5)
             comment = "" if from_file else fields[-1]
-            if fields[0] == id_ and comment in ("", COMMENT + batch):
-                values = {"ExitCode": fields[3]}
-                found = _ended(batch, array, index, number or "", fields[2], values)
+            its_own = ran_then(fields[3], fields[4], begun) if not comment else False
+            if fields[0] == id_ and (its_own or comment == COMMENT + batch):
+                values = {"ExitCode": fields[2]}
+                found = _ended(batch, array, index, number or "", fields[1], values)
         return found
 
     async def cancel(self, jobs: Sequence[tuple[str, int]]) -> None:
@@ -197,10 +200,6 @@ def options(submission: Submission) -> list[str]:
     # An attempt is claimed once: one that is put back would find itself taken.
     always = ["--parsable", "--no-requeue", "--open-mode=append", "--input=/dev/null"]
     return [*always, *set_, *config.additional_options]
-
-
-def _record(from_file: bool) -> str:
-    return _RECORD.removesuffix(",Comment") if from_file else _RECORD
 
 
 def _ended(

@@ -60,13 +60,13 @@ class Judge:
         if found.kind in ("waiting", "running"):
             attempt.over_since = None
             return found
-        return await self._over(attempt, sent, job, found)
+        return await self._over(path, attempt, sent, job, found)
 
     async def _missing(self, path: Path, attempt: Attempt, sent: Sent) -> Verdict:
         """Slurm's list has nothing of it: its record may tell, or it has vanished."""
-        job = await self._record(attempt, sent)
+        job = await self._record(path, attempt, sent)
         if job is not None and not is_active(job):
-            return await self._over(attempt, sent, job, verdict(job, claimed=True))
+            return await self._over(path, attempt, sent, job, verdict(job, claimed=True))
         now, written = self._clock(), await asyncio.to_thread(_written, path)
         if attempt.missing_since is None or written != attempt.written:
             attempt.missing_since, attempt.written = now, written
@@ -76,7 +76,9 @@ class Judge:
         words = f"vanished: Slurm knows nothing of its job {sent.batch.array}"
         return Verdict("failed" if begun else "lost", words, "signal")
 
-    async def _over(self, attempt: Attempt, sent: Sent, job: SlurmJob, found: Verdict) -> Verdict:
+    async def _over(
+        self, path: Path, attempt: Attempt, sent: Sent, job: SlurmJob, found: Verdict
+    ) -> Verdict:
         """Slurm says that it is over; its journal may only be late."""
         now = self._clock()
         if attempt.over_since is None:
@@ -86,17 +88,19 @@ class Judge:
         if not gone and now - attempt.over_since < self._patience.visible:
             return Verdict("running", f"Slurm says {job.state}")
         if job.exit_code is None and found.kind == "failed":
-            recorded = await self._record(attempt, sent)
+            recorded = await self._record(path, attempt, sent)
             if recorded is not None and not is_active(recorded):
                 found = verdict(recorded, claimed=True)
         return replace(found, kind="failed") if found.kind == "done" else found
 
-    async def _record(self, attempt: Attempt, sent: Sent) -> SlurmJob | None:
+    async def _record(self, path: Path, attempt: Attempt, sent: Sent) -> SlurmJob | None:
         if attempt.key is None or sent.batch.array is None:
             return None
+        made = await asyncio.to_thread(claim.read, path)
+        begun, array = (None if made is None else made.time), sent.batch.array
         batch, index = attempt.key
         with suppress(SlurmError):
-            return await self._scheduler.ended(batch, sent.batch.array, index, attempt.number)
+            return await self._scheduler.ended(batch, array, index, attempt.number, begun)
         return None
 
 

@@ -87,7 +87,7 @@ class Rest:
         return shapes.jobs_of(await self._list("jobs"), self._config.login)
 
     async def ended(
-        self, batch: str, array: str, index: int, number: str | None
+        self, batch: str, array: str, index: int, number: str | None, begun: float | None
     ) -> SlurmJob | None:
         """What the accounting has on record, where there is one; see `Scheduler`.
 
@@ -97,7 +97,7 @@ class Rest:
         status, answer = await self._ask("GET", f"slurmdb/{version}/job/{array}_{index}")
         if status >= 400 or _errors(answer):
             return None
-        return shapes.recorded(answer.get("jobs") or [], batch, array, index, number)
+        return shapes.recorded(answer.get("jobs") or [], batch, array, index, number, begun)
 
     async def cancel(self, jobs: Sequence[tuple[str, int]]) -> None:
         """End jobs; see `Scheduler`."""
@@ -142,8 +142,8 @@ class Rest:
             good = [n for n in numbers if n >= 40] or [n for n in numbers if n < 39] or [*numbers]
             if not good:
                 raise NoAnswer(
-                    f"{self._config.url} has no version that is known here: set path and "
-                    "api_version, as v0.0.40"
+                    f"{self._config.url} has no version of slurmrestd that is known here: correct "
+                    "host, port and path, or name its version as api_version, as v0.0.40"
                 )
             self._version = numbers[max(good)]
         return self._version

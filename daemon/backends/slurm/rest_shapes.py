@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.backends.slurm.scheduler import COMMENT, Node, Partition, Reservation, SlurmJob
+from daemon.backends.slurm.scheduler import (
+    COMMENT,
+    Node,
+    Partition,
+    Reservation,
+    SlurmJob,
+    ran_then,
+)
 
 Record = Mapping[str, Any]
 
@@ -111,14 +118,21 @@ def indices(text: str) -> list[int]:
 
 
 def recorded(
-    records: list[Record], batch: str, array: str, index: int, own: str | None
+    records: list[Record],
+    batch: str,
+    array: str,
+    index: int,
+    own: str | None,
+    begun: float | None,
 ) -> SlurmJob | None:
     """The job among those of the accounting, where its comment may not be kept."""
     for record in reversed(records):
         place = record.get("array") or {}
         same = (str(number(place.get("job_id"))), number(place.get("task_id"))) == (array, index)
         comment = (record.get("comment") or {}).get("job") or ""
-        if same and comment in ("", COMMENT + batch):
+        times = record.get("time") or {}
+        its_own = ran_then(number(times.get("start")), number(times.get("end")), begun)
+        if same and (comment == COMMENT + batch or (not comment and its_own)):
             state = record.get("state") or {}
             code, signal = exit_of(record.get("exit_code"))
             reason = state.get("reason") or ""

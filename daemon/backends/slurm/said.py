@@ -13,7 +13,8 @@ _AWAY = re.compile(
 )
 _LATER = re.compile(
     "submit.*limit|jobs? limit|limit.*(reached|exceeded)|accounting/qos policy|"
-    "resource temporarily|too many|exhausted",
+    # What it was to wait for has just ended, and been forgotten.
+    "resource temporarily|too many|exhausted|dependency problem",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile("invalid job array specification", re.IGNORECASE)

@@ -20,6 +20,10 @@ COMMENT = "runtable:"
 """What the comment of every job of ours begins with; the id of its batch follows."""
 
 
+CLOCKS_SECONDS = 5.0
+"""By how much the clocks of a cluster may differ."""
+
+
 class SlurmError(Exception):
     """Something that Slurm was asked for was not done; the text is for people."""
 
@@ -123,6 +127,15 @@ class Reservation:
     end: str
 
 
+def ran_then(start: object, end: object, begun: float | None) -> bool:
+    """Whether what is on record from `start` to `end`, Unix times, is what had `begun`."""
+    try:
+        first, last = float(str(start)), float(str(end))
+    except ValueError:
+        return False  # it has never run
+    return begun is not None and first - CLOCKS_SECONDS <= begun <= last + CLOCKS_SECONDS
+
+
 class Scheduler(Protocol):
     """One way to Slurm. Every method may raise NoAnswer."""
 
@@ -133,11 +146,12 @@ class Scheduler(Protocol):
         """All jobs of the user that have our comment, those that ended lately too; one query."""
 
     async def ended(
-        self, batch: str, array: str, index: int, number: str | None
+        self, batch: str, array: str, index: int, number: str | None, begun: float | None
     ) -> SlurmJob | None:
         """What is on record of one job of ours that has ended; None when there is nothing.
 
-        `number` is its own number where that was ever seen.
+        `number` is its own number where that was ever seen, `begun` the Unix time of its claim. By
+        that a record without a comment is told from one of another job with the same number.
         """
 
     async def cancel(self, jobs: Sequence[tuple[str, int]]) -> None:
