@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import xarray as xr
+from notes import evaluated
 
 from ctxlib import Cell
 from ctxlib.errors import Skip
-from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph
 
 COMPONENTS = """
@@ -41,27 +41,6 @@ class Run:
         return xr.DataArray(np.full(4, 12.2), dims="trainId")
 
 
-class Notes:
-    def __init__(self):
-        self.values, self.errors = {}, {}
-
-    def started(self, node): ...
-
-    def finished(self, node, value):
-        self.values[node.name] = value
-
-    def failed(self, node, error):
-        self.errors[node.name] = error
-
-    def value(self, name):
-        raise KeyError(name)
-
-    def error(self, name): ...
-
-    def done(self, name):
-        return False
-
-
 @pytest.fixture
 def computed(context, tmp_path):
     """Give a function that computes a documented file, and its graph."""
@@ -69,11 +48,10 @@ def computed(context, tmp_path):
     (tmp_path / "extra" / "components.py").write_text(COMPONENTS)
 
     def compute(text, head=""):
-        graph, notes = Graph(context(text, head=head)), Notes()
+        graph = Graph(context(text, head=head))
         assert not graph.problems
         meta = {"run_number": 42, "proposal": 1234, "proposal_path": "/p"}
-        evaluate([graph.nodes[n] for n in graph.order], Run(), meta, notes, known=notes)
-        return graph, notes
+        return graph, evaluated(graph, Run(), meta)
 
     return compute
 

@@ -6,44 +6,18 @@ import math
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from notes import evaluated
 
 from ctxlib.errors import VariableError
-from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph
 from ctxlib.parameter import Parameter, is_name, is_scalar, parse_value
 
 HEAD = "from damnit_ctx import Cell, Group, Parameter, Skip, Variable\n"
 
 
-class Notes:
-    """Remembers results, and knows of none from before."""
-
-    def __init__(self):
-        self.values, self.errors = {}, {}
-
-    def started(self, node): ...
-
-    def finished(self, node, value):
-        self.values[node.name] = value
-
-    def failed(self, node, error):
-        self.errors[node.name] = error
-
-    def value(self, name):
-        raise KeyError(name)
-
-    def error(self, name): ...
-
-    def done(self, name):
-        return False
-
-
 def computed(loaded, **given):
-    graph, notes = Graph(loaded), Notes()
     params = loaded.set_parameters(given)
-    nodes = [graph.nodes[name] for name in graph.order]
-    evaluate(nodes, "run", {}, notes, known=notes, params=params)
-    return notes
+    return evaluated(Graph(loaded), "run", params=params)
 
 
 SIMPLE = """

@@ -7,50 +7,24 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from notes import evaluated
 
 from ctxlib import Cell, sources
 from ctxlib.errors import Skip
-from ctxlib.evaluate import evaluate
 from ctxlib.graph import Graph
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
-class Results:
-    """What came of each variable."""
-
-    def __init__(self):
-        self.values, self.errors = {}, {}
-
-    def started(self, node): ...
-
-    def retried(self, node, error, left): ...
-
-    def finished(self, node, value):
-        self.values[node.name] = value
-
-    def failed(self, node, error):
-        self.errors[node.name] = error
-
-    def value(self, name):
-        raise KeyError(name)
-
-    def error(self, name): ...
-
-    def done(self, name):
-        return False
-
-
 @pytest.fixture
 def compute(context):
     def compute(template, proposal_path, source, data="all"):
-        graph, results = Graph(context((TEMPLATES / template).read_text(), head="")), Results()
+        graph = Graph(context((TEMPLATES / template).read_text(), head=""))
         assert graph.problems == []
         request = {"proposal": 1234, "proposal_path": str(proposal_path), "run": 1, "data": data}
         opened = sources.open_run({**request, "source": source, "mock": source == "mock"})
-        nodes = [graph.nodes[name] for name in graph.order]
         meta = {"run_number": 1, "proposal": 1234, "proposal_path": proposal_path}
-        evaluate(nodes, opened.run, meta, results, known=results)
+        results = evaluated(graph, opened.run, meta)
         assert results.values.keys() | results.errors.keys() == set(graph.order)
         return results
 
