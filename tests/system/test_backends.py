@@ -10,6 +10,7 @@ import pytest
 from beamtime import Beamtime
 from containers import IMAGE, ContainerEngine, volumes
 from helpers import wait_until
+from secrecy import kept_secret
 from slurm_cluster import SlurmCluster
 
 CONTEXT = """
@@ -24,7 +25,7 @@ def first(run):
 
 @Variable(title="Fast", backend="fast")
 def fast(run, value: "var#first"):
-    return value + int(os.environ["SHIFT"])
+    return value + int(os.environ["SHIFT"].rpartition("-")[2])
 
 @Variable(title="Costly", cluster=True)
 def costly(run, value: "var#fast"):
@@ -44,10 +45,11 @@ def lost(run):
 def beamtime(tmp_path: Path, example_proposal: Path) -> Iterator[Beamtime]:
     place = Beamtime(tmp_path, example_proposal)
     place.init(CONTEXT)
-    place.configure("fast", "type: local\ntimeout: 90\nenv_vars:\n  SHIFT: '7'\n")
     place.configure("away", "type: slurm\n")
-    yield place
-    place.close()
+    with kept_secret(tmp_path / "secret", place.path, ending="7") as secret:
+        place.configure("fast", f"type: local\ntimeout: 90\nsecret_env_vars: {{SHIFT: '{secret}'}}")
+        yield place
+        place.close()
 
 
 def requests(beamtime: Beamtime) -> dict[str, dict[str, object]]:
@@ -89,7 +91,7 @@ def test_variables_run_where_they_say(beamtime: Beamtime) -> None:
 def test_commands_run_where_they_are_told_to(beamtime: Beamtime) -> None:
     (beamtime.folder / "context.py").write_text("no python")  # a command needs none
     done = beamtime.run(
-        "run", "--backend", "fast", "--", "echo $SHIFT 'a b'; pwd; exit 3", check=False
+        "run", "--backend", "fast", "--", "echo ${SHIFT##*-} 'a b'; pwd; exit 3", check=False
     )
     assert (done.returncode, "failed: the command ended with exit code 3" in done.stderr) == (
         1,
@@ -99,7 +101,7 @@ def test_commands_run_where_they_are_told_to(beamtime: Beamtime) -> None:
     said = (beamtime.folder / f"process_logs/{job}.out").read_text()
     assert f"7 a b\n{beamtime.folder}\n" in said
     shown = beamtime.run("jobs", "show", job).stdout
-    assert "echo $SHIFT" in shown
+    assert "echo ${SHIFT" in shown
     assert "exit code 3" in shown
     assert "7 a b" in beamtime.run("jobs", "log", job).stdout
 
@@ -148,7 +150,7 @@ def test_cluster_variables_run_in_slurm(
     monkeypatch.setenv("SLURM_CONF", slurm_cluster.environment["SLURM_CONF"])
     beamtime = Beamtime(tmp_path, example_proposal)
     try:
-        beamtime.init(CONTEXT.replace('backend="fast"', "").replace('os.environ["SHIFT"]', '"7"'))
+        beamtime.init(CONTEXT.replace('backend="fast"', "").replace('os.environ["SHIFT"]', '"-7"'))
         (beamtime.folder / "backends/cluster.yml").unlink()
         beamtime.listen()
         beamtime.arrive(1)
@@ -158,10 +160,12 @@ def test_cluster_variables_run_in_slurm(
         [claim] = beamtime.folder.glob("jobs/*-cluster/1/claim")
         assert json.loads(claim.read_text())["mode"] == "alone"
         assert (beamtime.folder / "calls").read_text() == "first\n"
-        done = beamtime.run(
-            "run", "--backend", "cluster", "--", "echo in $SLURM_JOB_ID; exit 4", check=False
-        )
-        assert (done.returncode, "exit code 4" in done.stderr) == (1, True)
+        places = (beamtime.path, slurm_cluster.prefix)
+        with kept_secret(tmp_path / "secret", *places, ending="4") as secret:
+            beamtime.configure("away", f"type: slurm\nsecret_env_vars: {{END: '{secret}'}}")
+            command = ["run", "--backend", "away", "--", "echo in $SLURM_JOB_ID; exit ${END##*-}"]
+            done = beamtime.run(*command, check=False)
+            assert (done.returncode, "exit code 4" in done.stderr) == (1, True)
     finally:
         beamtime.close()
 
@@ -174,18 +178,19 @@ def test_variables_run_in_a_container(
     beamtime = Beamtime(tmp_path, example_proposal)
     try:
         beamtime.init(CONTEXT)
-        config = {
+        config: dict[str, object] = {
             "type": "container",
             "engine": "podman",
             "image": IMAGE,
             "python": sys.executable,
             "volumes": volumes(),
-            "env_vars": {"SHIFT": "7"},
         }
-        beamtime.configure("fast", json.dumps(config))
-        beamtime.listen()
-        beamtime.arrive(1)
-        beamtime.wait_for_jobs(3)
+        with kept_secret(tmp_path / "secret", beamtime.path, ending="7") as secret:
+            config["secret_env_vars"] = {"SHIFT": secret}
+            beamtime.configure("fast", json.dumps(config))
+            beamtime.listen()
+            beamtime.arrive(1)
+            beamtime.wait_for_jobs(3)
         assert [beamtime.value(1, name) for name in ("first", "fast", "dependent")] == [1, 8, 10]
     finally:
         beamtime.close()
