@@ -79,7 +79,8 @@ def _to_the_end(attempt: AttemptSupervisor) -> int | None:
     """Watch the attempt until it has ended; return the signal that was sent before, if one was."""
     while attempt.ended is None:
         told = signal.sigtimedwait({signal.SIGCHLD, *_ENDING}, attempt.check())
-        if told is not None and told.si_signo != signal.SIGCHLD:
+        # Of one that was suspended meanwhile Python may tell any number, as of a signal.
+        if told is not None and told.si_signo in _ENDING:
             return told.si_signo
         for pid, wait_status in processes.ended_children():
             if pid == attempt.pid:  # others are orphans, which fall to this process too

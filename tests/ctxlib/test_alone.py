@@ -145,6 +145,30 @@ def slow(run):
     assert at_work(attempt) == []
 
 
+def test_one_that_is_suspended_goes_on_afterwards(tmp_path, alone):
+    context = """
+@Variable
+def meanwhile(run):
+    time.sleep(1.2)  # longer than anybody there waits for a signal
+    return 1
+
+@Variable
+def later(run, x: "var#meanwhile"):
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return 1
+"""
+    attempt = make_job(tmp_path, context=HEAD + context)
+    process = alone(attempt)
+    wait_until(lambda: entries(attempt, "started"))
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: entries(attempt, "finished"))
+    process.send_signal(signal.SIGCONT)
+    (tmp_path / "go").touch()
+    assert finish(process) == (0, "")
+    assert values(attempt)["later"] == 1
+
+
 def test_a_killed_one_takes_its_runner_with_it(tmp_path, alone):
     context = HEAD + "@Variable\ndef slow(run):\n    time.sleep(60)\n"
     attempt = make_job(tmp_path, context=context)

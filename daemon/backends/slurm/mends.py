@@ -14,6 +14,7 @@ from daemon.backends.slurm.scheduler import (
     TooLong,
 )
 
+_WHO = re.compile(r"sbatch: error: |Batch job submission failed: ")
 _PARTITION = re.compile("partition name|group not permitted|partition not available", re.I)
 _TIME = re.compile("time limit", re.I)
 _SIZE = re.compile("node configuration|memory|cpu count|processors|node count|job size", re.I)
@@ -42,6 +43,7 @@ async def submit(submission: Submission, scheduler: Scheduler) -> str:
 
 async def mended(said: str, submission: Submission, scheduler: Scheduler) -> str:
     """What Slurm has said to refuse `submission`, with the mend as far as one is known."""
+    said = _WHO.sub("", said)
     try:
         mend = await _mend(said, submission, scheduler)
     except SlurmError:
@@ -53,7 +55,8 @@ async def _mend(said: str, submission: Submission, scheduler: Scheduler) -> str 
     if _PARTITION.search(said):
         names = [p.name for p in usable(await scheduler.partitions(), await scheduler.groups())]
         mend = "correct the partition, or the setting slurm_partition"
-        return f"not {submission.partition}, you may use {', '.join(names) or 'none'}; {mend}"
+        asked = f"{submission.partition} was asked for, and " if submission.partition else ""
+        return f"{asked}you may use {', '.join(names) or 'none'}; {mend}"
     if _TIME.search(said):
         found = _of(submission, await scheduler.partitions())
         allowed = f"partition {found.name} allows {found.longest}" if found else "it is too long"
