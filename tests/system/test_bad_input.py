@@ -122,7 +122,7 @@ def test_messages_over_the_socket(shared: Witness) -> None:
     endpoint = Endpoint.read(beamtime.folder)
     assert endpoint is not None
     shutil.copytree(beamtime.example / "raw/r0001", beamtime.path / "r0007")
-    beamtime.run("db-config", "settle-seconds", 3600)
+    beamtime.set(settle_seconds=3600)
     (beamtime.path / "r0007").rename(beamtime.path / "raw/r0007")
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.setsockopt(zmq.CURVE_SERVERKEY, endpoint.server_public.encode())
@@ -144,7 +144,7 @@ def test_messages_over_the_socket(shared: Witness) -> None:
             answer = ask(garbage)
             assert answer["ok"] is False
             assert "dead letter" in str(answer["error"])
-    beamtime.run("db-config", "settle-seconds", 0.2)
+    beamtime.set(settle_seconds=0.2)
     listed = beamtime.run("events").stdout
     assert "coffee" in listed
     assert "garbage" in listed

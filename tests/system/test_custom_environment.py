@@ -150,9 +150,8 @@ def test_another_facility_with_plain_hdf5_files(beamtime: Beamtime) -> None:
     for run in (8, 9):
         (place / f"scans/scan_{run}").mkdir(parents=True)
     write(place / "scans/scan_8/a.nxs")
-    settings = {"proposal_path": place, "run_pattern": "scans/scan_{run}", "settle_seconds": 0.2}
-    for key, value in {**settings, "memory_reserve": "0"}.items():
-        beamtime.run("db-config", key, value)
+    beamtime.set(proposal_path=place, run_pattern="scans/scan_{run}", settle_seconds=0.2)
+    beamtime.set(memory_reserve="0")
     beamtime.proposal = 7
     beamtime.run("reprocess", "8")
     assert beamtime.value(8, "peak") == 1.0

@@ -129,7 +129,7 @@ def test_notify_stores_the_event_and_garbage_becomes_a_dead_letter(beamtime: Bea
     assert lonely.returncode == 1
     assert "daemon" in lonely.stderr
     beamtime.arrive(5)
-    beamtime.run("db-config", "settle-seconds", 3600)
+    beamtime.set(settle_seconds=3600)
     beamtime.listen()
     beamtime.run("notify", "--run", 5, "--data", "raw")
     wait_until(lambda: beamtime.value(5, "twice") == 128)

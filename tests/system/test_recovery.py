@@ -180,7 +180,7 @@ def test_a_table_that_is_locked_replaced_and_deleted(witness: Witness) -> None:
     table.unlink()
     check_complete(witness, 24)
     assert beamtime.rows("SELECT run FROM run_info") == [(24,)]
-    beamtime.run("db-config", "settle_seconds", 0.2)
+    beamtime.set(settle_seconds=0.2)
 
 
 def test_a_queue_that_is_deleted(witness: Witness) -> None:

@@ -67,7 +67,7 @@ def test_a_job_in_a_sandbox(tmp_path, example_proposal):
         assert "5 variables, 0 problems" in told
         assert "Networks in" in told
         second = _run_one(beamtime, 1, beamtime.listen())
-        beamtime.run("db-config", "process_start", "fresh")
+        beamtime.set(process_start="fresh")
         _run_one(beamtime, 2, second)
     finally:
         beamtime.close()

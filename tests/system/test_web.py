@@ -113,7 +113,7 @@ def late(run):
 
 def test_what_operators_do_and_what_jobs_leave(beamtime: Beamtime) -> None:
     beamtime.write_context(SLOW)
-    beamtime.run("db-config", "local_jobs", 1)
+    beamtime.set(local_jobs=1)
     for run in (1, 2, 3):
         beamtime.arrive(run)
     beamtime.listen()
