@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any, TypeVar
 
 from ctxlib.isolated import IsolatedCall, ItemError, isolated, wait_for_any
@@ -56,12 +55,7 @@ class ExecutionBackend(ABC):
     def __enter__(self: B) -> B:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()
 
 
@@ -80,6 +74,24 @@ class _ForkingBackend(ExecutionBackend):
             call.stop()
         for call in calls:
             call.end()
+
+    def map(
+        self,
+        func: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        max_workers: int | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[R | ItemError]:
+        """See ExecutionBackend."""
+        self._check_open()
+        workers, seconds = _checked_workers(max_workers), _checked_timeout(timeout)
+        return self._map(func, iter(items), workers, seconds)
+
+    @abstractmethod
+    def _map(
+        self, func: Callable[[T], R], items: Iterator[T], workers: int | None, timeout: float | None
+    ) -> Iterator[R | ItemError]: ...
 
     def _start(self, func: Callable[[T], object], item: T, timeout: float | None) -> IsolatedCall:
         self._check_open()
@@ -106,23 +118,17 @@ class _ForkingBackend(ExecutionBackend):
 
 
 class SequentialExecutionBackend(_ForkingBackend):
-    """One item at a time, in their order; none is begun before its result is asked for."""
+    """One item at a time, in their order; none is begun before its result is asked for.
 
-    def map(
-        self,
-        func: Callable[[T], R],
-        items: Iterable[T],
-        *,
-        max_workers: int | None = None,
-        timeout: float | None = None,
-    ) -> Iterator[R | ItemError]:
-        """See ExecutionBackend; there is one worker, whatever `max_workers` says."""
-        self._check_open()
-        _checked_workers(max_workers)
-        return self._map(func, items, _checked_timeout(timeout))
+    There is one worker, whatever `max_workers` says.
+    """
 
     def _map(
-        self, func: Callable[[T], R], items: Iterable[T], timeout: float | None
+        self,
+        func: Callable[[T], R],
+        items: Iterator[T],
+        workers: int | None,  # noqa: ARG002
+        timeout: float | None,
     ) -> Iterator[R | ItemError]:
         for item in items:
             call = self._start(func, item, timeout)
@@ -145,27 +151,15 @@ class LocalExecutionBackend(_ForkingBackend):
         super().__init__()
         self._max_workers = _checked_workers(max_workers) or len(os.sched_getaffinity(0))
 
-    def map(
-        self,
-        func: Callable[[T], R],
-        items: Iterable[T],
-        *,
-        max_workers: int | None = None,
-        timeout: float | None = None,
-    ) -> Iterator[R | ItemError]:
-        """See ExecutionBackend; results come in the order in which they are ready."""
-        self._check_open()
-        workers = _checked_workers(max_workers) or self._max_workers
-        return self._map(func, iter(items), workers, _checked_timeout(timeout))
-
     def _map(
-        self, func: Callable[[T], R], items: Iterator[T], workers: int, timeout: float | None
+        self, func: Callable[[T], R], items: Iterator[T], workers: int | None, timeout: float | None
     ) -> Iterator[R | ItemError]:
+        at_once = workers or self._max_workers
         going: list[IsolatedCall] = []
         no_more: list[Exception] = []
 
         def fill() -> None:
-            while len(going) < workers and not no_more:
+            while len(going) < at_once and not no_more:
                 try:
                     item = next(items)
                 except Exception as error:  # noqa: BLE001  StopIteration, or an error of theirs

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxlib.whole_file import sync, temporary_name
+from ctxlib.whole_file import replaced
 
 if TYPE_CHECKING:
     import h5py
@@ -25,20 +25,12 @@ def published_as(path: Path, *, durable: bool = False) -> Iterator[h5py.File]:
     """
     import h5py  # only here: a daemon has it in other processes alone
 
-    temporary = temporary_name(path)
-    try:
-        with _Sink(temporary, path) as sink:
-            # Attributes beyond 64 kB need the layout of HDF5 1.8, which every reader knows.
-            with h5py.File(sink, "w", libver=("v108", "v110")) as file:
-                yield file
-            if durable:
-                sink.sync()
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if durable:
-        sync(path.parent)
+    with replaced(path, durable=durable) as new, _Sink(new, path) as sink:
+        # Attributes beyond 64 kB need the layout of HDF5 1.8, which every reader knows.
+        with h5py.File(sink, "w", libver=("v108", "v110")) as file:
+            yield file
+        if durable:
+            sink.sync()
 
 
 class _Sink(io.RawIOBase):

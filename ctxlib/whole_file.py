@@ -2,6 +2,8 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,10 +15,9 @@ def write_whole(
     With `mode` these are the file's permissions, and at no moment can more people read it. With
     `durable` it is on disk when this returns.
     """
-    temporary = temporary_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o666 if mode is None else 0o600)
-    try:
+    with replaced(path, durable=durable) as new:
+        fd = os.open(new, flags, 0o666 if mode is None else 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(content)
             file.flush()
@@ -24,9 +25,21 @@ def write_whole(
                 os.fchmod(fd, mode)
             if durable:
                 os.fsync(fd)
-        temporary.rename(path)
+
+
+@contextmanager
+def replaced(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Give a name under which to make a file, which is renamed to `path` after the block.
+
+    When anything fails, what was at `path` stays and nothing is left over. With `durable` the
+    renaming is on disk when this returns; the file's content is up to the block.
+    """
+    new = temporary_name(path)
+    try:
+        yield new
+        new.rename(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
     if durable:
         sync(path.parent)
