@@ -29,6 +29,11 @@ _NOWHERE = "/proc"
 
 _PREFIX = re.compile(r"^(docker: |Error response from daemon: |Error: )+")
 _ADVICE = re.compile(r"(Run|See) 'docker|BuildKit is currently disabled|environment-variable\.$")
+# What docker's program says when it is not its engine that says no.
+_AWAY = re.compile(
+    r"(?i)cannot connect to the docker daemon|error during connect|docker daemon socket"
+)
+_DENIED = "permission denied while trying to connect"
 
 _STARTING = frozenset({"created", "configured", "initialized"})
 _RUNNING = frozenset({"running", "paused", "restarting", "stopping", "removing"})
@@ -86,8 +91,9 @@ class Engine:
             return
         try:
             await self.ask("version", "--format", "{{json .}}")
-        except EngineError as error:
-            raise Unavailable(f"{self.program} cannot run containers now: {error}") from None
+        except (EngineError, Unavailable) as error:
+            group = "; its users are those of the group docker" if _DENIED in str(error) else ""
+            raise Unavailable(f"{self.program} cannot run containers now: {error}{group}") from None
 
     async def containers(self) -> list[Container]:
         """All containers of the database, those that have ended too."""
@@ -107,7 +113,7 @@ class Engine:
         """The last line that a container has written, "" when there is none."""
         try:
             said = await self.ask("logs", "--tail=20", container, both=True)
-        except EngineError:
+        except (EngineError, Unavailable):
             return ""
         return next((line for line in reversed(said.splitlines()) if line.strip()), "")[:500]
 
@@ -151,7 +157,8 @@ class Engine:
         `environment` is added to its own. `environment_file` is what an environment file holds,
         which takes the place of {file} in the arguments; it is in memory, so that nothing of it is
         left whoever is killed. Raises EngineError for an exit code that is not among `codes` (None:
-        for none), and Unavailable when it cannot be started.
+        for none), and Unavailable when nothing was said by the engine itself: the program cannot be
+        started, or reach it, was killed, or has taken too long.
         """
         file = os.memfd_create("runtable-environment")
         try:
@@ -166,6 +173,10 @@ class Engine:
         finally:
             os.close(file)
         self._answered = -math.inf if code else time.monotonic()
+        if code < 0:
+            raise Unavailable(f"{self.program} {arguments[0]} was killed by signal {-code}")
+        if code and _AWAY.search(complaint):
+            raise Unavailable(in_words(complaint))
         if codes is not None and code not in codes:
             raise EngineError(in_words(complaint or said) or f"exit code {code}")
         return said + complaint if both else said
@@ -195,7 +206,7 @@ class Engine:
             async with asyncio.timeout(seconds):
                 return await process.wait()
         except TimeoutError:
-            raise EngineError(f"{self.program} {arguments[0]} took over {seconds:g} s") from None
+            raise Unavailable(f"{self.program} {arguments[0]} took over {seconds:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
