@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -103,16 +103,16 @@ def command(
         wanted = parse_runs(runs)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if foreground and (no_wait or wanted == "all"):
-        raise click.UsageError("--foreground is for single runs: not all, and not with --no-wait")
-    if watch and (foreground or no_wait):
-        raise click.UsageError(
-            "--watch waits for jobs and shows them: not with --foreground, and not with --no-wait"
-        )
-    if direct and backend not in (None, "local"):
-        raise click.UsageError("--direct is for this machine: not with --backend")
-    if foreground and backend is not None:
-        raise click.UsageError("--foreground runs on this terminal: not with --backend")
+    for misused, words in (
+        (foreground and no_wait, "--foreground runs here: not with --no-wait"),
+        (foreground and wanted == "all", "--foreground is for single runs: not for all"),
+        (foreground and backend is not None, "--foreground runs here: not with --backend"),
+        (watch and foreground, "--foreground shows its output by itself: not with --watch"),
+        (watch and no_wait, "--watch waits for jobs and shows them: not with --no-wait"),
+        (direct and backend not in (None, "local"), "--direct runs here: not with --backend"),
+    ):
+        if misused:
+            raise click.UsageError(words)
     folder = database_folder(directory)
     request: dict[str, Any] = {
         "match": list(match),
@@ -137,18 +137,31 @@ def command(
         if no_wait:
             _hand_over(service, folder, {**request, "runs": wanted})
             return
-        tally = Tally()
-        try:
-            if foreground and wanted != "all":
-                run_each(service, folder, request, wanted, tally)
-            else:
-                jobs = submit(service, {**request, "runs": wanted}, tally)
-                with live_logs(folder) if watch else view(tally) as shown:
-                    follow(service, folder, jobs, tally, shown)
-        except KeyboardInterrupt:
-            say_interrupted(service, tally)
-            raise click.exceptions.Exit(INTERRUPTED) from None
+        tally = _wait_for(service, folder, request, wanted, watch=watch)
     report(tally)
+
+
+def _wait_for(
+    service: "Connection",
+    folder: Path,
+    request: dict[str, Any],
+    wanted: list[int] | Literal["all"],
+    *,
+    watch: bool,
+) -> Tally:
+    """Have the work done and show how it goes; what came of it."""
+    tally = Tally()
+    try:
+        if request["foreground"] and wanted != "all":
+            run_each(service, folder, request, wanted, tally)
+        else:
+            jobs = submit(service, {**request, "runs": wanted}, tally)
+            with live_logs(folder) if watch else view(tally) as shown:
+                follow(service, folder, jobs, tally, shown)
+    except KeyboardInterrupt:
+        say_interrupted(service, tally)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    return tally
 
 
 def _show_plan(service: "Connection", request: dict[str, Any]) -> None:
