@@ -69,7 +69,7 @@ class JobOperations:
             "folder": str(folder) if await asyncio.to_thread(folder.is_dir) else None,
             "log": await asyncio.to_thread(_log_inside, service.folder, request, log),
             "request": request,
-            "results": [_over(each) for each in results] if settled else results,
+            "results": [_as_it_is(each, found) for each in results],
         }
 
     async def requeue(
@@ -216,10 +216,14 @@ def _log_inside(folder: Path, request: Mapping[str, Any], usual: Path) -> str:
     return str(usual)
 
 
-def _over(variable: dict[str, Any]) -> dict[str, Any]:
-    """How a variable ended of which the journals of an ended job say that it has not."""
-    never = {"waiting": "not begun", "running": "not finished"}
-    return {**variable, "status": never.get(variable["status"], variable["status"])}
+def _as_it_is(variable: dict[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    """How a variable is of whose end the journals say nothing, when its attempt is over."""
+    status = variable["status"]
+    if job["state"] in TERMINAL:
+        status = {"waiting": "not begun", "running": "not finished"}.get(status, status)
+    elif status == "running" and variable["attempt"] != job["attempt"]:
+        status = "waiting"
+    return {**variable, "status": status}
 
 
 def code_of(error: Exception) -> str:

@@ -127,7 +127,8 @@ def note(attempt_dir: Path, text: str) -> None:
     with suppress(OSError, ValueError, KeyError):
         log = Path(json.loads((attempt_dir.parent / REQUEST).read_bytes())["log"])
         log.parent.mkdir(parents=True, exist_ok=True)
-        line = f"# {time.strftime('%H:%M:%S')} job {attempt_dir.parent.name}: {text}\n"
+        now = time.strftime("%H:%M:%S.000 %F")  # as runners begin their parts of the log
+        line = f"# {now} job {attempt_dir.parent.name}, attempt {attempt_dir.name}: {text}\n"
         with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(line)
 

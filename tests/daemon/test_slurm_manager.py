@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import time
 
@@ -96,7 +97,7 @@ def way(request):
 
 async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path, way):
     greeting = 'it\'s "me" $HOME\n`x` é'
-    (attempt,) = make_jobs(tmp_path, 1)
+    (attempt,) = make_jobs(tmp_path, 1, working_dir="/usr")
     seen_there = tmp_path / "seen there"
     seen_there.symlink_to(tmp_path)
     options = {"env_vars": {"GREETING": greeting}, "working_dir": "/usr", **way}
@@ -118,7 +119,11 @@ async def test_a_job_runs_and_its_results_are_there(slurm_cluster, tmp_path, way
     assert values(attempt) == {"number": 3, "greeting": greeting, "where": "/usr"}
     assert (index, name, partition) == ("0", "r1-p1234-damnit", "main")
     assert comment.startswith("runtable:")
-    assert "said by the variable" in (tmp_path / "process_logs/r1-p1234.out").read_text()
+    log = (tmp_path / "process_logs/r1-p1234.out").read_text()
+    assert "said by the variable" in log
+    (claimed,) = entries(attempt, "claimed")
+    assert re.fullmatch(r"Slurm job \d+_0 on n\d, partition main", claimed.fields["place"])
+    assert f"job j1, attempt 1: {claimed.fields['place']}\n" in log
 
 
 def number_of(bench, attempt):
@@ -187,22 +192,22 @@ async def test_how_slurm_ends_a_job_is_said_in_words(slurm_cluster, tmp_path, wa
         # What was put back is cancelled there, as it goes on as a new attempt.
         await until(lambda: not [job for job in bench.queue("%F_%K") if job[0] in ids.values()])
     found = {name: answers[handle] for name, handle in handles.items()}
-    assert found["cancelled"].reason == "somebody cancelled it in Slurm (CANCELLED)"
-    assert found["killed"].reason == "killed by signal SIGKILL (FAILED)"
-    assert found["failed"].reason == "killed by signal SIGTERM (FAILED)"
-    assert (found["requeued"].state, found["requeued"].reason) == (
-        "lost",
-        "Slurm has put it back into its queue (requeued)",
-    )
-    assert ended(attempts["requeued"]) is None
-    for name in ("cancelled", "killed", "failed"):
-        reason = found[name].reason
-        assert ended(attempts[name]) == {"status": "failed", "reason": reason}
-        assert values(attempts[name]) == {"first": 1}
-        assert errors(attempts[name]) == {
-            "slow": f"signal: killed: {reason}",
-            "after": f"Killed: not run: {reason}",
-        }
+    words = "somebody cancelled it in Slurm (CANCELLED)"
+    assert ended(attempts["cancelled"]) == {"status": "failed", "reason": words}
+    assert errors(attempts["cancelled"]) == {
+        "slow": f"signal: killed: {words}",
+        "after": f"Killed: not run: {words}",
+    }
+    # Another attempt goes on with these; nothing is to blame for that.
+    lost = {
+        "killed": "killed by signal SIGKILL (FAILED)",
+        "failed": "killed by signal SIGTERM (FAILED)",
+        "requeued": "Slurm has put it back into its queue (requeued)",
+    }
+    for name, reason in lost.items():
+        assert (found[name].state, found[name].reason) == ("lost", reason)
+        assert (ended(attempts[name]), errors(attempts[name])) == (None, {})
+    assert [values(attempt) for attempt in attempts.values()] == [{"first": 1}] * 4
 
 
 async def test_a_job_uses_more_memory_than_it_may(slurm_cluster, tmp_path):
@@ -272,8 +277,15 @@ async def test_what_slurm_does_not_take_is_refused_in_words(slurm_cluster, tmp_p
             "Slurm has no reservation upex_000001: it has expired, or is called otherwise (there "
             "are: none); `runtable db-config slurm_reservation --delete` takes it away",
         ),
-        "partition": ({"partition": "nowhere"}, "nvalid partition "),
-        "memory": ({"memory": "900G"}, "Requested node configuration is not available"),
+        "partition": (
+            {"partition": "nowhere"},
+            "nowhere was asked for, and you may use main, low, high; correct the partition, or",
+        ),
+        "memory": (
+            {"memory": "900G"},
+            "Requested node configuration is not available: asked for a node, memory 900G; the ",
+        ),
+        "node": ({"explicit_node": "n77"}, "correct explicit_node (n77)"),
     }
     for name, (options, words) in asked.items():
         (attempt,) = make_jobs(tmp_path / name, 1)
@@ -518,10 +530,13 @@ async def test_time_is_over(running_out_of_time, slurm_cluster):
     folder = running_out_of_time
     attempt = folder / "jobs/j1/1"
     async with slurm_bench(folder, slurm_cluster) as bench:
-        answers = await bench.end(["j1/1"], timeout=45)
-    assert answers["j1/1"].reason == "Slurm's time limit was over (TIMEOUT)"
-    assert values(attempt) == {"first": 1}
-    assert errors(attempt) == {
-        "slow": "timeout: killed: Slurm's time limit was over (TIMEOUT)",
-        "after": "Timeout: not run: Slurm's time limit was over (TIMEOUT)",
-    }
+        (lost,) = (await bench.end(["j1/1"], timeout=45)).values()
+        # It costs what was running alone: another attempt goes on with the rest.
+        again = folder / "jobs/j1/2"
+        (again / "fragments").mkdir(parents=True)
+        await bench.end(await bench.submit([again]))
+    words = "killed: Slurm's time limit was over (TIMEOUT)"
+    assert (lost.state, lost.reason) == ("lost", words.removeprefix("killed: "))
+    assert (values(attempt), errors(attempt)) == ({"first": 1}, {"slow": f"timeout: {words}"})
+    needs = f"Skip: needs 'slow', which failed: Timeout: {words}"
+    assert (times_started(again), errors(again)) == ({}, {"after": needs})

@@ -66,7 +66,7 @@ class Judge:
         """Slurm's list has nothing of it: its record may tell, or it has vanished."""
         job = await self._record(path, attempt, sent)
         if job is not None and not is_active(job):
-            return await self._over(path, attempt, sent, job, verdict(job, claimed=True))
+            return await self._over(path, attempt, sent, job, verdict(job, claimed=attempt.claimed))
         now, written = self._clock(), await asyncio.to_thread(_written, path)
         if attempt.missing_since is None or written != attempt.written:
             attempt.missing_since, attempt.written = now, written
@@ -86,11 +86,13 @@ class Judge:
         # Where its node is gone nothing more will come.
         gone = found.kind == "lost" and found.code is None and job.state != "FAILED"
         if not gone and now - attempt.over_since < self._patience.visible:
-            return Verdict("running", f"Slurm says {job.state}")
+            return Verdict(
+                "running", f"has ended in Slurm ({job.state}), its last words are waited for"
+            )
         if job.exit_code is None and found.kind == "failed":
             recorded = await self._record(path, attempt, sent)
             if recorded is not None and not is_active(recorded):
-                found = verdict(recorded, claimed=True)
+                found = verdict(recorded, claimed=attempt.claimed)
         return replace(found, kind="failed") if found.kind == "done" else found
 
     async def _record(self, path: Path, attempt: Attempt, sent: Sent) -> SlurmJob | None:
