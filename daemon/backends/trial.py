@@ -7,6 +7,7 @@ table or manager has to do with it.
 import asyncio
 import dataclasses
 import json
+import os
 import secrets
 import shutil
 import tempfile
@@ -77,6 +78,10 @@ async def trial(
     root = getattr(config, "database_path", None)
     if root is not None:
         config = config.model_copy(update={"database_path": str(Path(root) / folder.name)})
+        # Jobs know only what is below the folder by its path there.
+        inside = folder / "lib"
+        inside.symlink_to(os.path.relpath(context.library, folder))
+        surroundings = dataclasses.replace(surroundings, library=inside)
     try:
         try:
             make: Any = config.manager_class()

@@ -82,10 +82,16 @@ def test_slurm(
     beamtime: Beamtime, slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", slurm_cluster.environment["SLURM_CONF"])
-    beamtime.configure("away", "type: slurm\n")
+    away = beamtime.path / "away"
+    away.symlink_to(beamtime.folder)
+    beamtime.configure("away", f"type: slurm\ndatabase_path: {away}\n")
     said = tried(beamtime, "away")
     assert "queue: " in said
     assert "away works" in said
+    # Nothing of it is known there by its path here.
+    number, *_ = slurm_cluster.run("squeue", "-h", "--states=all", "--sort=-i", "-o%A").split()
+    script = slurm_cluster.run("scontrol", "write", "batch_script", number, "-")
+    assert (str(away) in script, str(beamtime.folder) in script) == (True, False)
     beamtime.configure("closed", "type: slurm\npartition: closed\n")
     said = tried(beamtime, "closed", 1)
     assert "has not begun within 5 s (--wait S): waits in Slurm: its partition is down" in said

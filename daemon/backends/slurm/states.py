@@ -127,7 +127,8 @@ def _failed(job: SlurmJob, *, claimed: bool) -> Verdict:
     number = job.signal or (code - 128 if code is not None and 128 < code < 160 else 0)
     if number == _NO_OUTPUT:
         words = "Slurm could not start it on its node, or open its output there"
-        return Verdict("failed", f"{words} (signal {number}, {job.state})", "signal")
+        mend = "the node has to see the database's folder, by its path here or by database_path"
+        return Verdict("failed", f"{words} (signal {number}, {job.state}): {mend}", "signal")
     if number:
         names = {known.value: known.name for known in signal.Signals}
         how = f"killed by signal {names.get(number, number)} ({job.state})"
