@@ -3,21 +3,18 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ctxlib import processes
-from ctxlib.alone import ENVIRONMENT
 from daemon.backends import ContextBroken
-from daemon.sandbox import LEAVE_PROCESSES, Interpreter
+from daemon.backends.server_process import ServerKey, ServerProcess, broken
+from daemon.sandbox import LEAVE_PROCESSES
 
 STOPPED_SECONDS = 3.0
 """A server that is stopped for so long while it is offered a job is given up."""
@@ -29,21 +26,6 @@ LONGEST_LINE = 2**26
 
 class KilledLoading(ContextBroken):
     """The process was killed while it loaded the context, perhaps through no fault of that."""
-
-
-@dataclass(frozen=True)
-class ServerKey:
-    """What one fork server is for: jobs of this context in this Python, `fork` or `fresh`.
-
-    `alone` is the only attempt that it is for, if it may be one that takes its server with it.
-    `environment` are the variables that it has beyond the daemon's; they may be secret.
-    """
-
-    context: Path
-    interpreter: Interpreter
-    mode: str
-    alone: str = ""
-    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,10 +70,9 @@ class ForkServer:
         self.usable = False
         self.note = ""
         self.last_used = time.monotonic()
-        self._folder = folder
-        self._library = library
-        self._wake = wake
-        self._terminal = terminal
+        self._process = ServerProcess(
+            key, folder=folder, library=library, wake=wake, terminal=terminal
+        )
         self._idle_seconds = idle_seconds
         self._on_end = on_end
         self._attempts: set[str] = set()
@@ -111,20 +92,13 @@ class ForkServer:
         """
         self._loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        self._exit: asyncio.Future[int] = self._loop.create_future()
         try:
-            self._process = self._spawn(theirs)
-        except OSError as error:
+            self._process.start(theirs)
+        except BaseException:
             ours.close()
-            if str(error.filename).startswith(str(self._log_path().parent)):
-                raise _broken(
-                    f"{error.filename} cannot be written: {error.strerror}",
-                    "let the daemon write there",
-                ) from error
-            raise _broken(*self.key.interpreter.not_started(error)) from error
+            raise
         finally:
             theirs.close()
-        threading.Thread(target=self._wait_for_exit, daemon=True).start()
         self._reader, self._writer = await asyncio.open_unix_connection(
             sock=ours, limit=LONGEST_LINE
         )
@@ -133,7 +107,7 @@ class ForkServer:
                 line = await self._read_line()
         except TimeoutError:
             await self._abandon()
-            raise _broken(
+            raise broken(
                 f"the context file was not loaded within {load_limit:g} s",
                 "take what takes long out of its top level, into a variable",
             ) from None
@@ -154,13 +128,13 @@ class ForkServer:
         await self._hang_up()
         if "broken" in message:
             raise ContextBroken(message["broken"])
-        code = self.key.interpreter.signal_of(await self._exit)
+        code = self.key.interpreter.signal_of(await self._process.exit)
         how = f"signal {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
-        broken = _broken(
+        trouble = broken(
             f"loading the context file ended the whole Python process with {how}",
-            f"see {self._log_path()}",
+            f"see {self._process.log}",
         )
-        raise KilledLoading(broken.problems) if -code in processes.FOREIGN_SIGNALS else broken
+        raise KilledLoading(trouble.problems) if -code in processes.FOREIGN_SIGNALS else trouble
 
     async def _refuse_if_unseen(self, pid: int) -> None:
         """Raise ContextBroken when a sandbox keeps us from seeing its processes by their number."""
@@ -168,7 +142,7 @@ class ForkServer:
         if pid == main or pid in await asyncio.to_thread(processes.descendants, main):
             return
         await self._abandon()
-        raise _broken("the daemon cannot watch the processes of the sandbox", LEAVE_PROCESSES)
+        raise broken("the daemon cannot watch the processes of the sandbox", LEAVE_PROCESSES)
 
     async def start(self, handle: str) -> Answer:
         """Offer an attempt; return what the server, or its end, answers.
@@ -276,52 +250,7 @@ class ForkServer:
         if not self.busy and self.usable:
             self._idle = self._loop.call_later(self._idle_seconds(), self.retire)
 
-    def _spawn(self, channel: socket.socket) -> "subprocess.Popen[bytes]":
-        command = self.key.interpreter.command("-m", "ctxlib.forkserver")
-        command += ["--context", str(self.key.context)]
-        command += ["--channel", str(channel.fileno()), "--wake", str(self._wake.fileno())]
-        command += ["--fresh"] if self.key.mode == "fresh" else []
-        command += ["--terminal"] if self._terminal else []
-        environment = {**os.environ, **ENVIRONMENT, **dict(self.key.environment)}
-        # It would keep the working directory, where ctxlib is, from being looked at.
-        environment.pop("PYTHONSAFEPATH", None)
-        with contextlib.ExitStack() as stack:
-            output = None
-            if not self._terminal:
-                self._log_path().parent.mkdir(parents=True, exist_ok=True)
-                output = stack.enter_context(self._log_path().open("ab"))
-            return subprocess.Popen(
-                command,
-                cwd=self._library,
-                env=environment,
-                stdin=None if self._terminal else subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(channel.fileno(), self._wake.fileno()),
-                start_new_session=True,
-            )
-
-    def _log_path(self) -> Path:
-        return self._folder / "process_logs" / "context.out"
-
-    def _wait_for_exit(self) -> None:
-        code = self._process.wait()
-        # The loop may be closed by then, as the process may outlive it.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._note_exit, code)
-
-    def _note_exit(self, code: int) -> None:
-        if not self._exit.done():
-            self._exit.set_result(code)
-
     async def _abandon(self) -> None:
         """End the process while it loads the context, and what the context has started."""
-        pid = self._process.pid
-        started = processes.descendants(pid)
-        processes.kill_until_gone(lambda: processes.session_members(pid))
-        processes.signal_all(started, signal.SIGKILL)
+        self._process.end_with_all()
         await self._hang_up()
-
-
-def _broken(message: str, mend: str) -> ContextBroken:
-    return ContextBroken([{"message": message, "line": None, "variable": None, "mend": mend}])

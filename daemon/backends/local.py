@@ -19,8 +19,9 @@ from daemon.backends import ContextBroken, Status, Unavailable
 from daemon.backends.configurations.local import LocalConfig
 from daemon.backends.configurations.secrets import SecretError
 from daemon.backends.context import ManagerContext
-from daemon.backends.forkserver import Answer, ForkServer, KilledLoading, ServerKey
+from daemon.backends.forkserver import Answer, ForkServer, KilledLoading
 from daemon.backends.here import fence, look_at, request_stop
+from daemon.backends.server_process import ServerKey
 
 # A context that is edited more often than this while one job waits is not ready for it.
 _MOST_RELOADS = 10
