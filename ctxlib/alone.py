@@ -33,9 +33,6 @@ TOLD_TO_END = 128
 ENVIRONMENT = {**dict.fromkeys(limits.THREAD_VARIABLES, "1"), "MPLBACKEND": "Agg"}
 """What libraries read when they are loaded; a runner sets its pools to its cores later."""
 
-WORKING_DIR = "RUNTABLE_WORKING_DIR"
-"""Environment variable with the folder to run the job in, if not in the context file's own."""
-
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -106,8 +103,7 @@ def _be_runner(attempt_dir: Path, n: int, parent: int) -> int:
 
     starting.enter(parent, attempt_dir)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *_ENDING})
-    beside = Path(runner.read_request(attempt_dir)["context"]).parent
-    folder = Path(os.environ.get(WORKING_DIR, beside))
+    folder = Path(runner.read_request(attempt_dir)["context"]).parent
     if folder.is_dir():  # without it the context cannot be loaded, which is said there
         os.chdir(folder)
     return runner.run(attempt_dir, n, None, None)

@@ -18,8 +18,8 @@ def execute(request: Mapping[str, Any]) -> str:
     """
     command: str = request["command"]
     folder = request.get("working_dir") or request["database"]
-    if not Path(folder).is_dir():
-        return f"its working_dir {folder} is not there: make it, or name another one"
+    if why := missing(folder):
+        return why
     output = None if request.get("capture_output", True) else subprocess.DEVNULL
     try:
         arguments = (
@@ -38,3 +38,10 @@ def execute(request: Mapping[str, Any]) -> str:
     if done.returncode < 0:
         return f"the command was killed by {signal.Signals(-done.returncode).name}"
     return f"the command ended with exit code {done.returncode}" if done.returncode else ""
+
+
+def missing(folder: str) -> str:
+    """Why a job cannot run in its `working_dir`, or ""."""
+    if Path(folder).is_dir():
+        return ""
+    return f"its working_dir {folder} is not there: make it, or name another one"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib import claim, limits, output, processes, sources
-from ctxlib.command import execute
+from ctxlib.command import execute, missing
 from ctxlib.context import load
 from ctxlib.deferred import deferred, lost_errors, running_when_lost
 from ctxlib.errors import ContextError, Problem
@@ -147,6 +147,11 @@ class _Run:
         except KeyError as error:
             self.refuse(str(error.args[0]))
             return 1
+        if (folder := self.request.get("working_dir")) is not None:
+            if why := missing(folder):
+                self.refuse(why)
+                return 1
+            os.chdir(folder)
         self.recorder = self._recorder(loaded, nodes, params)
         evaluate(
             nodes,

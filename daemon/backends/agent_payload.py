@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ctxlib.alone import WORKING_DIR
 from ctxlib.job_folder import REQUEST
 from daemon.backends.agent_ticket import Ticket
 from daemon.backends.configurations.secrets import Secret
@@ -24,7 +23,7 @@ def payload(
     """
     request = json.loads((attempt_dir.parent / REQUEST).read_bytes())
     arguments = _arguments(ticket, attempt_dir, interpreter)
-    own = {} if ticket.journaled else _own(ticket, library)
+    own = {} if ticket.journaled else {"PYTHONPATH": str(library)}
     secret = {name: Secret(place).read() for name, place in ticket.secrets.items()}
     folders = [(str(folder), "rw")]
     if request.get("proposal_path"):
@@ -67,12 +66,6 @@ def begin_log(ticket: Ticket, attempt_dir: Path, agent: str) -> None:
     link = log_file(job_dir)
     if not link.is_symlink():
         link.symlink_to(os.path.relpath(log, link.parent))
-
-
-def _own(ticket: Ticket, library: Path) -> dict[str, str]:
-    """What our own code has to know where it runs."""
-    where = {} if ticket.working_dir is None else {WORKING_DIR: ticket.working_dir}
-    return {"PYTHONPATH": str(library), **where}
 
 
 def _arguments(ticket: Ticket, attempt_dir: Path, interpreter: Interpreter) -> list[str]:

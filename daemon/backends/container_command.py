@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxlib.alone import ENVIRONMENT, WORKING_DIR
+from ctxlib.alone import ENVIRONMENT
 from ctxlib.job_folder import CPUS, MEMORY
 from daemon.backends.configurations.container import ContainerConfig
 
@@ -112,9 +112,8 @@ def environment(config: ContainerConfig) -> dict[str, str]:
     limits = {CPUS: str(config.cpu)}
     if config.memory is not None:
         limits[MEMORY] = str(_bytes(config.memory))
-    where = {} if config.working_dir is None else {WORKING_DIR: config.working_dir}
     # It would keep the folder that Python is started in, where ctxlib is, from being looked at.
-    return {**ENVIRONMENT, **home, **given, "PYTHONSAFEPATH": "", **limits, **where}
+    return {**ENVIRONMENT, **home, **given, "PYTHONSAFEPATH": "", **limits}
 
 
 def _bytes(memory: str) -> int:

@@ -473,6 +473,26 @@ def test_a_run_that_cannot_be_opened_ends_the_job_in_words(tmp_path):
     assert not entries(attempt, "started", "end")
 
 
+def test_a_job_runs_in_its_folder(tmp_path):
+    context = """
+    from pathlib import Path
+    from damnit_ctx import Variable
+    beside = Path("context.py").exists()
+
+    @Variable
+    def where(run):
+        return f"{beside} {Path.cwd()}"
+    """
+    there = make_job(tmp_path, "j1", context=context, working_dir="/usr")
+    run(there)
+    assert values(there) == {"where": "True /usr"}
+    gone = make_job(tmp_path, "j2", working_dir=f"{tmp_path}/gone")
+    run(gone, check=False)
+    assert entries(gone, "error")[0].fields["message"] == (
+        f"its working_dir {tmp_path}/gone is not there: make it, or name another one"
+    )
+
+
 def test_a_genuine_run_is_given_to_the_variables(tmp_path, example_proposal):
     context = """
     from damnit_ctx import Variable

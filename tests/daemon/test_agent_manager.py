@@ -158,7 +158,7 @@ async def test_commands_are_watched_by_our_code_where_they_need_no_image(ground:
     payload = ground.pool.give("a", containers=False)
     assert payload is not None
     assert payload["arguments"] == ["/py", "-m", "ctxlib.alone", str(attempt)]
-    assert payload["env"] == {"PYTHONPATH": "/lib", "RUNTABLE_WORKING_DIR": "/data"}
+    assert payload["env"] == {"PYTHONPATH": "/lib"}
     with_image = await ground.submit(command="x", require_host=True, preferred_host="a")
     assert ground.fetch("a", containers=False) is None
     assert (await ground.look(with_image)).reason == "it waits for agent a"

@@ -120,6 +120,7 @@ async def test_all_of_the_configuration_holds_inside(tmp_path, engine, monkeypat
         proposal_path=str(proposal),
         cpus=None,
         umask=0o007,
+        working_dir=str(tmp_path / "work"),
     )
     bench = ContainerBench(
         database,

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxlib.alone import WORKING_DIR
 from ctxlib.job_folder import REQUEST
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.secrets import SecretError
@@ -90,8 +89,6 @@ class Describing:
             variables = self._config.environment()
         except SecretError as error:
             raise Refused(str(error)) from error
-        if self._config.working_dir is not None:
-            variables = {WORKING_DIR: self._config.working_dir, **variables}
         if not variables:
             return None
         path = self._context.folder / "jobs" / ".batches" / f"{batch.id}.env"
