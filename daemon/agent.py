@@ -165,7 +165,7 @@ class Agent:
         try:
             if now - self._beat >= HEARTBEAT_SECONDS:
                 answer = self._server.post("heartbeat", info=_info(self._most))
-                _check_folder((answer or {}).get("folder"))
+                check_folder((answer or {}).get("folder"))
                 self._beat = now
             for job in list(self._jobs.values()):
                 self._report(job, now)
@@ -254,7 +254,7 @@ class Agent:
             job.stopping_since = now  # it looks itself whether it is to be stopped, and says so
 
 
-def _check_folder(text: str | None) -> None:
+def check_folder(text: str | None) -> None:
     """Raise AgentError when the database's folder cannot be used here: jobs would fail for that."""
     if text is None or os.access(text, os.R_OK | os.W_OK | os.X_OK):
         return

@@ -9,6 +9,7 @@ from daemon.backends import agent_ticket
 from daemon.backends.agent_report import BadReport, Stale
 from daemon.backends.agent_ticket import SHOWN, Stage
 from daemon.control import Handler, ServiceError
+from daemon.job_operations import JobOperations
 from daemon.jobs.changes import UnknownJob
 from daemon.jobs.folder import attempt_folder
 from daemon.jobs.job import Job
@@ -41,7 +42,7 @@ class AgentOperations:
             "agent-next": self.next,
             "agent-report": self.report,
             "agent-heartbeat": self.heartbeat,
-            "agent-prefer": self.prefer,
+            "agent-requeue": self.requeue,
             "agents": self.agents,
             "job-state": self.state,
         }
@@ -108,21 +109,29 @@ class AgentOperations:
         await asyncio.to_thread(self._service.agents.heard, agent, info or {})
         return {"ok": True, "folder": str(self._service.folder)}
 
-    async def prefer(self, job: str, agent: str | None, require: bool = False) -> dict[str, Any]:
-        """Which agent the next attempts of a job are for, whatever its configuration says."""
-        found = await self._job(job)
+    async def requeue(
+        self,
+        jobs: list[str],
+        by: str,
+        reason: str,
+        agent: str | None,
+        force: bool = False,
+        require: bool = False,
+    ) -> dict[str, Any]:
+        """Queue jobs once more, for `agent` whatever their configuration says; as `requeue`."""
         if require and agent is None:
             raise ServiceError("require_host needs preferred_host: which agent it is")
-        hosts = await asyncio.to_thread(self._service.agents.hosts)
-        if agent is not None and agent not in hosts:
-            known = ", ".join(hosts) or "none so far"
-            raise ServiceError(f"no agent {agent!r} was heard of; there are: {known}")
-        folder = self._attempt(found).parent
-        if not folder.is_dir():
-            raise ServiceError(f"the folder of job {job} is gone", "conflict")
         wish = {"preferred_host": agent, "require_host": require}
-        await asyncio.to_thread(agent_ticket.write_json, folder / agent_ticket.WISH, wish)
-        return {}
+        told: dict[str, Any] = {"jobs": [], "refused": []}
+        for job in jobs:
+            folder = self._attempt(await self._job(job)).parent
+            before = agent_ticket.wish(folder)
+            await asyncio.to_thread(agent_ticket.write_wish, folder, wish)
+            answer = await JobOperations(self._service).requeue([job], by, reason, force)
+            if answer["refused"]:
+                await asyncio.to_thread(agent_ticket.write_wish, folder, before)
+            told = {name: told[name] + answer[name] for name in told}
+        return told
 
     async def agents(self) -> dict[str, Any]:
         """The agents that were heard of, and the attempts that wait for one."""

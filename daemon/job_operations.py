@@ -50,10 +50,7 @@ class JobOperations:
         `folder` and `log` say where the rest is; `settled` that nothing more will come of it.
         """
         service = self._service
-        try:
-            found = await service.records.job(await service.records.find(job))
-        except LookupError as error:
-            raise ServiceError(str(error), code_of(error)) from error
+        found = await self._row(job)
         folder = service.folder / "jobs" / found["id"]
         running = {item["job"]: item for item in service.running()}
         try:
@@ -136,6 +133,26 @@ class JobOperations:
         if found and not dry_run:
             LOG.info("cleaned up by %s: %s", by, counted(found))
         return {"found": [asdict(waste) for waste in found]}
+
+    async def forget(self, job: str, by: str) -> dict[str, Any]:
+        """Remove a job that has ended, with its folder; its results stay in the run file."""
+        found = await self._row(job)
+        id_, state = found["id"], found["state"]
+        if state not in TERMINAL:
+            raise ServiceError(f"job {id_} is {state}: stop it, and delete it then", "conflict")
+        if not await self._service.housekeeping.forget(id_):
+            words = f"job {id_} is still needed: its results are not in the run file yet"
+            raise ServiceError(f"{words}, or another job waits for it", "conflict")
+        LOG.info("job %s: deleted by %s", id_, by)
+        return {"id": id_}
+
+    async def _row(self, job: str) -> dict[str, Any]:
+        """What the queue has of one job; raises ServiceError."""
+        records = self._service.records
+        try:
+            return await records.job(await records.find(job))
+        except LookupError as error:
+            raise ServiceError(str(error), code_of(error)) from error
 
     async def _each(
         self, jobs: list[str], act: Callable[[str], Awaitable[Job]], by: str, reason: str

@@ -21,6 +21,7 @@ from daemon.jobs.states import TERMINAL
 from daemon.plan import RunPlan
 from daemon.reprocessing import Found, Reprocessing, Wish, find_all
 from daemon.setting_operations import SettingOperations
+from daemon.simulations import SimulationOperations
 from daemon.trial_operations import TrialOperations
 from daemon.updates import Follower
 
@@ -42,6 +43,7 @@ class Operations:
             **EventOperations(service).handlers,
             **AgentOperations(service).handlers,
             **CommandOperations(service).handlers,
+            **SimulationOperations(service).handlers,
             **TrialOperations(service).handlers,
             "reprocess": self.reprocess,
             "plan": self.plan,
@@ -56,6 +58,7 @@ class Operations:
             "cancel": self._jobs.cancel,
             "fail": self._jobs.fail,
             "cleanup": self._jobs.cleanup,
+            "forget": self._jobs.forget,
             "settings": self._settings.settings,
             "set": self._settings.set,
             "delete": self._settings.delete,

@@ -10,6 +10,7 @@ from typing import Any
 
 from ctxlib.journal import Entry
 from ctxlib.memory import parse_memory
+from daemon import simulations
 from daemon.backends.managers import HERE, Backends, check_variables, described
 from daemon.events import MigrationEvent
 from daemon.jobs.folder import log_of
@@ -26,6 +27,9 @@ from daemon.store.rows import PROCESSING_ERROR
 from daemon.store.table import RunsTable
 
 Update = dict[str, Any]
+
+LONGEST_SECONDS = 400 * 86400
+"""For jobs whose end is somebody else's business: longer than any of them is let to run."""
 
 
 class Processing:
@@ -113,17 +117,18 @@ class Processing:
         settings, config = self._settings(), self._backends.configuration(backend)
         if job.command is None and backend != SEQUENTIAL:
             check_variables(backend, config)
-        command = dict(job.command or {})
+        command = simulations.described(job, self._folder)
         asked = command.pop("timeout", None)
         here = isinstance(config, HERE)
-        own_timeout = "timeout" in config.model_fields_set
+        usual = LONGEST_SECONDS if config.HAS_TIME_LIMIT else settings.job_timeout
+        timeout = config.timeout if "timeout" in config.model_fields_set else usual
         return {
             "backend": backend,
             "configuration": described(config),
             # Elsewhere it is the manager that sees to them.
             "cpus": settings.noncluster_cpus if here else None,
             "memory": parse_memory(settings.noncluster_mem) if here else None,
-            "timeout": asked or (config.timeout if own_timeout else settings.job_timeout),
+            "timeout": asked or timeout,
             "working_dir": config.working_dir,
             **command,
             "log": str(log_of(self._folder, job)),

@@ -31,7 +31,7 @@ def payload(
     return {
         "job_id": ticket.job,
         "job_name": ticket.name,
-        "config_path": f"jobs/{ticket.job}/{REQUEST}",
+        "config_path": request.get("config_path") or f"jobs/{ticket.job}/{REQUEST}",
         "preferred_host": ticket.preferred_host,
         "image": ticket.image,
         "container_name": ticket.container_name,

@@ -152,6 +152,15 @@ def wish(job_dir: Path) -> dict[str, Any]:
         return {}
 
 
+def write_wish(job_dir: Path, wanted: Mapping[str, Any]) -> None:
+    """Have the next attempts of a job be for the agent that is wanted; for any when empty."""
+    if wanted:
+        job_dir.mkdir(parents=True, exist_ok=True)
+        write_json(job_dir / WISH, wanted)
+    else:
+        (job_dir / WISH).unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any], *, synced: bool = False) -> None:
     """Replace a file as a whole."""
     write_whole(path, json.dumps(content, indent=1).encode(), durable=synced)

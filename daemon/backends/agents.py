@@ -76,16 +76,19 @@ class AgentManager:
         config = self._config
         command = request.get("command")
         hosts = {"preferred_host": config.preferred_host, "require_host": config.require_host}
+        hosts |= {name: request[name] for name in hosts if name in request}
+        if "config" in request:
+            (attempt_dir.parent / agent_ticket.CONFIG).write_text(request["config"])
         ticket = Ticket(
             **{**hosts, **agent_ticket.wish(attempt_dir.parent)},
             job=attempt_dir.parent.name,
             attempt=int(attempt_dir.name),
-            name=f"r{request['run']}-p{request['proposal']}-damnit",
+            name=request.get("name") or f"r{request['run']}-p{request['proposal']}-damnit",
             queued=time.time(),
             journaled=command is not None and config.image is not None,
             image=config.image,
             command=command,
-            shell=config.shell,
+            shell=request.get("shell", True),
             working_dir=config.working_dir,
             timeout=float(request["timeout"]),
             env_vars=config.env_vars,

@@ -41,6 +41,8 @@ _OLD_JOBS = f"""SELECT j.id FROM jobs AS j WHERE {_DONE}
     AND j.position <= (SELECT max(position) FROM jobs) - {KEPT_JOBS}
     AND NOT EXISTS (SELECT 1 FROM jobs AS o WHERE o.after = j.id
                     AND o.state NOT IN {listed(TERMINAL)})"""
+_UNUSED = f"""{_OLD_FOLDERS} AND NOT EXISTS (SELECT 1 FROM jobs AS o WHERE o.after = j.id
+    AND o.state NOT IN {listed(TERMINAL)})"""
 _OLD_EVENTS = """SELECT e.id FROM events AS e WHERE e.state != 'pending' AND e.time < :before
     AND EXISTS (SELECT 1 FROM events AS o WHERE o.proposal = e.proposal AND o.run = e.run
                 AND o.data = e.data AND o.source = e.source AND o.id > e.id)"""
@@ -123,6 +125,21 @@ class Housekeeping:
             found += await self._rows(kind, why, query, {**values, **more}, dry_run=dry_run)
         found += await self._unused_configurations(dry_run=dry_run)
         return found + await self._old_libraries(dry_run=dry_run)
+
+    async def forget(self, id_: str) -> bool:
+        """Remove a job that has ended, with its folder; False when something still needs it."""
+        values = {"before": float("inf"), "names": json.dumps([id_])}
+
+        def remove(connection: sqlite3.Connection) -> bool:
+            waste = Waste("job", id_, "somebody has deleted it")
+            if connection.execute(_UNUSED, values).fetchone() is None:
+                return False
+            # A folder that stays is one of no job, and goes with the next cleanup.
+            self._remove(self._jobs / id_, waste)
+            _delete(connection, [waste])
+            return True
+
+        return await self._db.write(remove)
 
     async def what_is_wrong(self, *, dry_run: bool = False) -> list[Waste]:
         """Remove rows that cannot be read, and folders and rows that belong to no job."""

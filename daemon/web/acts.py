@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.jobs.states import TERMINAL, State
 from daemon.web.access import Operator, acting
+from daemon.web.agents import WorkerId, check_known
 from daemon.web.errors import STATUS, Refusal
 from daemon.web.jobs import JobId
 from daemon.web.tokens import Caller
@@ -14,7 +15,6 @@ from daemon.web.tokens import Caller
 ROUTER = APIRouter(tags=["ops"])
 
 Reason = Annotated[str, Field(min_length=1, max_length=1000)]
-AgentId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class _Act(BaseModel):
@@ -45,7 +45,7 @@ class Requeue(_Act):
 
     reason: Reason = "ops_requeued"
     force: bool = False
-    preferred_host: AgentId | None = Field(
+    preferred_host: WorkerId | None = Field(
         None, description="the agent that gets it first, if the job is for agents"
     )
     require_host: bool | None = Field(None, description="no other agent gets it")
@@ -82,12 +82,14 @@ async def requeue(
     """Queue a job that has ended for another attempt, which computes everything anew."""
     act = act or Requeue()
     await _exact(request, job_id)
+    op = "requeue"
+    more: dict[str, object] = {"force": act.force}
+    if act.preferred_host is not None:
+        await check_known(request, act.preferred_host)
     if act.preferred_host is not None or act.require_host is not None:
-        link = request.app.state.link
-        await link.call(
-            "agent-prefer", job=job_id, agent=act.preferred_host, require=bool(act.require_host)
-        )
-    job = await _act(request, caller, "requeue", job_id, act.reason, force=act.force)
+        op = "agent-requeue"
+        more |= {"agent": act.preferred_host, "require": bool(act.require_host)}
+    job = await _act(request, caller, op, job_id, act.reason, **more)
     return _acted(job, "Queued for another attempt")
 
 
@@ -132,6 +134,14 @@ async def stop_unless_ended(request: Request, caller: Operator, job_id: JobId) -
     return _acted(job, _stopped(State(job["state"])))
 
 
+@ROUTER.delete("/job/{job_id}", response_model=Acted)
+async def delete(request: Request, caller: Operator, job_id: JobId) -> Acted:
+    """Remove a job that has ended, with its folder; what it has computed stays in the table."""
+    state = (await _exact(request, job_id))["status"]
+    await request.app.state.link.call("forget", job=job_id, by=acting(request, caller))
+    return Acted(job_id=job_id, status=state, message="Job deleted")
+
+
 @ROUTER.post("/ops/queue/cleanup", response_model=Cleaned)
 async def cleanup(request: Request, caller: Operator, act: Cleanup | None = None) -> Cleaned:
     """Remove what nothing needs: rows that cannot be read, folders without jobs, old jobs."""
@@ -159,7 +169,7 @@ async def _exact(request: Request, job_id: str) -> dict[str, Any]:
 
 
 async def _act(
-    request: Request, caller: Caller, op: str, job_id: str, reason: str, **more: bool
+    request: Request, caller: Caller, op: str, job_id: str, reason: str, **more: object
 ) -> dict[str, Any]:
     answer = await request.app.state.link.call(
         op, jobs=[job_id], by=acting(request, caller), reason=reason, **more

@@ -1,14 +1,15 @@
 """`/api/agent/…`: agents fetch jobs here and report on them; and which agents there are."""
 
-import json
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.web.access import Agent, Anybody, Viewer
 from daemon.web.errors import Refusal
 from daemon.web.jobs import JobId
+from daemon.web.sendable import Plain
 from daemon.web.tokens import Caller
 
 ROUTER = APIRouter(tags=["agents"])
@@ -16,15 +17,7 @@ STATUS = APIRouter(tags=["jobs"])
 """What is at the root too, where documents have it."""
 
 Text = Annotated[str, Field(max_length=2000)]
-
-
-def _shown(details: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what could not be told again: numbers that JSON has not, halves of characters."""
-    json.dumps(details, allow_nan=False, ensure_ascii=False).encode()  # raises ValueError
-    return details
-
-
-Details = Annotated[dict[str, Any], Field(max_length=100), AfterValidator(_shown)]
+Details = Annotated[Plain, Field(max_length=100)]
 WorkerId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -153,8 +146,24 @@ async def queue(request: Request, caller: Viewer) -> list[dict[str, Any]]:  # no
 async def hosts(request: Request, caller: Viewer) -> dict[str, Any]:  # noqa: ARG001
     """The agents that were heard of, and those that have a token."""
     found = (await request.app.state.link.call("agents"))["hosts"]
+    return {"available_hosts": _available(request, found), "hosts": found}
+
+
+async def check_known(request: Request, agent: str) -> None:
+    """Raise Refusal when no agent of this name was heard of, or has a token."""
+    known = _available(request, (await request.app.state.link.call("agents"))["hosts"])
+    if agent not in known:
+        raise Refusal(
+            400,
+            "unknown_host",
+            f"Unknown host {agent!r}. Allowed: {', '.join(known) or 'none so far'}; "
+            "`runtable token add agent NAME` makes one known",
+        )
+
+
+def _available(request: Request, heard_of: Collection[str]) -> list[str]:
     named = {token.agent for token in request.app.state.tokens.all() if token.agent is not None}
-    return {"available_hosts": sorted({*named, *found}), "hosts": found}
+    return sorted({*named, *heard_of})
 
 
 @STATUS.get("/status/{job_id}")

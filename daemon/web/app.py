@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from daemon import __version__
-from daemon.web import acts, agents, errors, events, job_files, jobs, runs
+from daemon.web import acts, agents, errors, events, job_files, jobs, runs, simulations
 from daemon.web.access import Access, Viewer
 from daemon.web.errors import Refusal
 from daemon.web.gate import Gate
@@ -50,7 +50,7 @@ def make_app(link: Link, access: Access, tokens: Tokens, hosts: Collection[str])
     app.state.link, app.state.access, app.state.tokens = link, access, tokens
     errors.install(app)
     api = APIRouter(prefix=API)
-    for module in (runs, jobs, job_files, acts, events, agents):
+    for module in (runs, jobs, job_files, acts, events, agents, simulations):
         api.include_router(module.ROUTER)
     api.include_router(agents.STATUS)
     app.include_router(agents.STATUS)

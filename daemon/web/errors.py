@@ -16,6 +16,7 @@ LOG = logging.getLogger("runtable.web")
 
 STATUS = {
     "unknown_job": 404,
+    "unknown_config": 404,
     "ambiguous_job": 404,
     "conflict": 409,
     "stale": 409,

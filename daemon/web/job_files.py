@@ -26,11 +26,13 @@ async def job_info(request: Request, caller: Viewer, job_id: JobId) -> dict[str,
     """A job in a few words: what it is for, and who has it."""
     job = await _job(request, job_id)
     state = await request.app.state.link.call("job-state", job=job_id)
-    experiment, run = f"p{job['proposal']}", f"r{job['run']}"
+    asked = job["request"]
+    experiment = asked.get("experiment_name") or f"p{job['proposal']}"
+    run = asked.get("run_name") or f"r{job['run']}"
     return {
         "job_id": job_id,
-        "job_name": f"{run}-{experiment}-damnit",
-        "config_path": f"jobs/{job_id}/job.json",
+        "job_name": asked.get("name") or f"{run}-{experiment}-damnit",
+        "config_path": asked.get("config_path") or f"jobs/{job_id}/job.json",
         "target_host": state["worker_id"],
         "container_id": state.get("container_id"),
         "container_name": state.get("container_name"),

@@ -83,6 +83,26 @@ async def test_folders_go_by_age_once_their_results_are_in(bench, keeper):
     assert folders(bench) == [kept.id]  # its results are nowhere else
 
 
+async def test_a_job_is_deleted_when_nothing_needs_it(bench, keeper):
+    bench.manager.play = whole
+    await bench.start()
+    gone, stays = await finished(bench), await finished(bench, 2)
+
+    def unfit(job):
+        raise RuntimeError("the disk says no")
+
+    bench.on_combine = unfit
+    kept = await bench.settled(await bench.submit(3))
+    assert not await keeper.forget(kept.id)  # its results are nowhere else
+    assert await keeper.forget(gone)
+    assert not await keeper.forget(gone)
+    assert folders(bench) == [stays, kept.id]
+    for table, column in (("jobs", "id"), ("attempts", "job"), ("history", "job")):
+        query = f"SELECT DISTINCT {column} AS id FROM {table} ORDER BY 1"
+        rows = await bench.db.read(lambda c, query=query: c.execute(query).fetchall())
+        assert [row["id"] for row in rows] == [stays, kept.id]
+
+
 async def test_a_configuration_for_once_goes_with_the_last_of_its_jobs(bench, keeper):
     bench.time += 100 * DAY
     backends = Backends(bench.folder)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from beamtime import RUNTABLE, Beamtime
 from helpers import wait_until
@@ -85,6 +86,17 @@ def ours(web: WebServer, name: str, *options: str) -> list[str]:
     return [*RUNTABLE, "agent", "--server", web.url, "--id", name, *options]
 
 
+def command_ends_in_time(beamtime: Beamtime) -> None:
+    beamtime.configure("any", "type: agent\n")
+    command = "echo said; trap '' TERM; sleep 100; sleep 100"
+    asked = ["run", "--backend", "any", "--time", "0.5", "--", command]
+    done = beamtime.run(*asked, check=False)
+    assert done.returncode == 1
+    assert "took longer than 500 ms" in done.stderr, done.stderr
+    job = done.stderr.split()[1]
+    assert "\nsaid\n" in beamtime.run("jobs", "log", job).stdout
+
+
 def states(beamtime: Beamtime) -> dict[int, str]:
     return {run: state for _, run, _, state, _, _ in beamtime.jobs()}
 
@@ -108,8 +120,12 @@ def test_an_agent_written_from_the_document(beamtime: Beamtime) -> None:
         beamtime.listen()
         assert http.get(f"/status/{finishes}").json()["status"] == "queued"
         program = [sys.executable, str(HERE / "agent_of_the_document.py")]
+        simulated = simulate(beamtime, http)
         with agent(program, beamtime.path, **environment) as process:
+            wait_until(lambda: http.get(f"/status/{simulated}").json()["status"] == "finished")
+            check_simulated(beamtime, http, simulated)
             wait_until(lambda: states(beamtime)[11] == "running")
+            assert http.delete(f"/api/job/{by_http}").json()["code"] == "conflict"
             assert states(beamtime)[1] == "finished"
             assert http.get(f"/status/{finishes}").json()["worker_id"] == "tiago-gpu"
             known = http.get("/api/hosts").json()
@@ -130,10 +146,57 @@ def test_an_agent_written_from_the_document(beamtime: Beamtime) -> None:
     assert [attempt for *_, attempt, _ in beamtime.jobs()] == [1, 1, 1]
 
 
+def simulate(beamtime: Beamtime, http: httpx.Client) -> str:
+    """Ask for a job by a file, which is gone when an agent comes; its id."""
+    program = """cat "$2"; cd "$(dirname "$2")"; mkdir results
+echo '{"id": "'"$4"'"}' >results/result.json
+"""
+    (beamtime.folder / "sim.sh").write_text(program)
+    command = f"sh {beamtime.folder}/sim.sh"
+    no_backend = http.post("/api/run-simulation", json={"config": {}}).json()
+    assert "backends/simulation.yml has to say `type: agent`" in no_backend["detail"]
+    beamtime.configure("simulation", f"type: agent\nimage: simulator:1\ncommand: {command}\n")
+    config = {"experiment": {"name": "Demo", "run_name": "Run 1"}, "episodes": 10}
+    for name, code in (("../demo.yaml", 400), ("demo.txt", 400), ("demo.yaml", 200)):
+        asked = {"config": config, "file_name": name}
+        assert http.post("/api/experiment-config/create", json=asked).status_code == code
+    assert http.get("/api/experiment-configs").json() == ["demo.yaml"]
+    assert http.get("/api/experiment-config/demo.yaml").json() == {"config": config}
+    for wrong, code, words in (
+        ({}, 400, "Missing config or config_path"),
+        ({"config_path": "nope.yaml"}, 404, "no nope.yaml"),
+        ({"config_path": "demo.yaml", "target_host": "other"}, 400, "Allowed: tiago-gpu"),
+        ({"config_path": "demo.yaml", "backend": "local"}, 400, "not of the type agent"),
+    ):
+        answer = http.post("/api/run-simulation", json=wrong)
+        assert answer.status_code == code, answer.text
+        assert words in answer.json()["detail"]
+    asked = {"config_path": "configs/demo.yaml", "target_host": "tiago-gpu"}
+    told = http.post("/api/run-simulation", json=asked).json()
+    assert (told["status"], told["host"]) == ("queued", "tiago-gpu")
+    assert told["job_name"] == "Demo-Run_1"
+    assert http.delete("/api/experiment-config/demo.yaml").status_code == 200
+    assert http.get("/api/experiment-config/demo.yaml").status_code == 404
+    return str(told["job_id"])
+
+
+def check_simulated(beamtime: Beamtime, http: httpx.Client, job: str) -> None:
+    info = http.get(f"/api/job-info/{job}").json()
+    assert (info["experiment_name"], info["target_host"]) == ("Demo", "tiago-gpu")
+    assert (info["config_path"], info["job_name"]) == ("configs/demo.yaml", "Demo-Run_1")
+    assert http.get(f"/api/result/{job}").json() == {"id": job}
+    assert "episodes: 10" in http.get(f"/api/logs/{job}").text
+    assert "episodes: 10" in beamtime.run("jobs", "log", job).stdout
+    wait_until(lambda: http.get(f"/api/jobs/{job}").json()["settled"])
+    wait_until(lambda: http.delete(f"/api/job/{job}").status_code == 200)
+    assert http.delete(f"/api/job/{job}").status_code == 404
+    assert not (beamtime.folder / "jobs" / job).exists()
+
+
 def test_our_agent_through_stops_kills_and_restarts(beamtime: Beamtime) -> None:
     for run in (1, 11, 12):
         beamtime.arrive(run)
-    beamtime.run("db-config", "local_jobs", 4)
+    beamtime.set(local_jobs=4)
     _, stops, goes_on = queue_for_agents(beamtime.folder, [1, 11, 12])
     daemon = beamtime.listen()
     with web_server(beamtime.folder, "--port", "0") as web, web.client() as http:
@@ -151,6 +214,7 @@ def test_our_agent_through_stops_kills_and_restarts(beamtime: Beamtime) -> None:
             wait_until(lambda: [states(beamtime)[run] for run in (11, 12)] == ["running"] * 2)
             wait_until(lambda: states(beamtime)[1] == "finished")
             assert beamtime.value(1, "waits") == "no token"
+            command_ends_in_time(beamtime)
             beamtime.run("jobs", "stop", stops)
             wait_until(lambda: states(beamtime)[11] == "stopped")
             wait_until(lambda: http.get(f"/status/{stops}").json()["status"] == "stopped")
@@ -167,5 +231,5 @@ def test_our_agent_through_stops_kills_and_restarts(beamtime: Beamtime) -> None:
             assert http.get(f"/status/{goes_on}").json()["worker_id"] == "gpu-1"
             other.terminate()
             assert other.wait(20) == 0
-    assert [attempt for *_, attempt, _ in beamtime.jobs()] == [1, 1, 1]
+    assert [attempt for *_, attempt, _ in beamtime.jobs()] == [1, 1, 1, 1]
     assert secret not in (beamtime.path / "agent.out").read_text()

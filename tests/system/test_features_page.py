@@ -15,7 +15,7 @@ TEST = re.compile(r"`(?P<path>tests/\S+\.py)::(?P<name>\w+)`")
 WHERE_JOBS_RUN = """
 R 1-6 10-16 20-46 50-58
 A 1-17
-O 4 10-21 30-33 40-44
+O 1-6 10-21 30-33 40-44 50-51 60-62 70-72
 T 1-11
 """
 """The rows of each letter that are proved, or that are named as not there."""

@@ -164,7 +164,7 @@ def test_what_operators_do_and_what_jobs_leave(beamtime: Beamtime) -> None:
         left = {said["variable"]: said["status"] for said in ended["results"]}
         assert left["early"] == "finished"
         (beamtime.folder / "go").touch()
-        assert act(running, "requeue", preferred_host="nobody") == (400, "refused")
+        assert act(running, "requeue", preferred_host="nobody") == (400, "unknown_host")
         assert act(running, "requeue", reason="again") == (200, "queued")
         wait_until(lambda: status(running) == "finished")
         wait_until(lambda: _settled(http.get(f"/api/jobs/{running}").json()))
