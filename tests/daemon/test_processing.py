@@ -1,6 +1,8 @@
 """What a job's request says of the folder that it is for."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from daemon.database import Database
 from daemon.jobs.job import Job, Work
 from daemon.jobs.states import State
 from daemon.jobs.tables import MIGRATIONS
-from daemon.processing import Processing
+from daemon.processing import LONGEST_SECONDS, Processing
 from daemon.settings import Settings
 from daemon.store.origins import Origins
 from daemon.store.table import RunsTable
@@ -22,26 +24,43 @@ async def test_a_context_that_cannot_be_read_is_left_to_the_one_who_loads_it(
 ) -> None:
     if kind == "folder":
         (tmp_path / "context.py").mkdir()
-    processing = Processing(
-        tmp_path,
-        RunsTable(tmp_path / "runs.sqlite"),
-        Origins(
-            Database(tmp_path / "daemon.sqlite", migrations=MIGRATIONS, wal=True), tmp_path / "jobs"
-        ),
-        settings=lambda: Settings(proposal=1234),
-        backends=Backends(tmp_path),
-        log=logging.getLogger("processing"),
-    )
-    try:
+    async with processing_in(tmp_path) as processing:
         request = processing.request(job())
-    finally:
-        await processing.close()
     assert request["context"] == str(tmp_path / "context.py")
     assert request["context_sha256"] is None
 
 
-def job() -> Job:
-    work = Work(proposal=1234, run=1, data="raw", source="test", live=True)
+async def test_how_long_jobs_may_take(tmp_path: Path) -> None:
+    (tmp_path / "backends").mkdir(mode=0o700)
+    kinds = {"cluster": "slurm", "short": "slurm\ntimeout: 60", "here": "local"}
+    for name, kind in kinds.items():
+        (tmp_path / f"backends/{name}.yml").write_text(f"type: {kind}\n")
+        (tmp_path / f"backends/{name}.yml").chmod(0o600)
+    async with processing_in(tmp_path) as processing:
+        times = {name: processing.request(job(backend=name))["timeout"] for name in kinds}
+    # Slurm ends its jobs itself, after the time that it was told.
+    assert times == {"cluster": LONGEST_SECONDS, "short": 60, "here": 7200}
+
+
+@asynccontextmanager
+async def processing_in(folder: Path) -> AsyncIterator[Processing]:
+    database = Database(folder / "daemon.sqlite", migrations=MIGRATIONS, wal=True)
+    processing = Processing(
+        folder,
+        RunsTable(folder / "runs.sqlite"),
+        Origins(database, folder / "jobs"),
+        settings=lambda: Settings(proposal=1234),
+        backends=Backends(folder),
+        log=logging.getLogger("processing"),
+    )
+    try:
+        yield processing
+    finally:
+        await processing.close()
+
+
+def job(backend: str = "local") -> Job:
+    work = Work(proposal=1234, run=1, data="raw", source="test", live=True, backend=backend)
     return Job(
         **vars(work),
         id="j1",

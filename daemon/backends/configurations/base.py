@@ -30,6 +30,8 @@ class BackendConfig(BaseModel, ABC):
     """The fields that mean something to jobs with a command of their own only."""
     PATH_FIELDS: ClassVar[tuple[str, ...]] = ("working_dir",)
     """The fields with a path on the host that may be relative to the file they stand in."""
+    HAS_TIME_LIMIT: ClassVar[bool] = False
+    """Whether what runs the jobs ends them by itself when their time is over."""
 
     type: str = Field("", validate_default=True, description="the kind of configuration")
     timeout: Number = Field(

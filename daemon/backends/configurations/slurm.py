@@ -71,6 +71,7 @@ class SlurmCommon(CommandConfig, ABC):
     """What jobs of Slurm need, however they get there."""
 
     PATH_FIELDS: ClassVar[tuple[str, ...]] = ("working_dir", "output_file", "error_file")
+    HAS_TIME_LIMIT: ClassVar[bool] = True
 
     partition: SlurmName | None = Field(
         None,
