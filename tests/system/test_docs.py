@@ -89,6 +89,7 @@ def test_what_a_page_says_works(page: Path, database: Path, tmp_path: Path) -> N
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "EXTRA_DATA_DATA_ROOT": str(tmp_path / "exp"),
         "DATABASE": str(database),
+        "BROWSER_PATH": str(tmp_path / "none"),  # each command that draws would start one
     }
     done = subprocess.run(
         ["bash", "-c", script],
