@@ -286,6 +286,12 @@ async def test_what_sbatch_says(said, kind):
     assert type(caught.value) is kind
 
 
+async def test_a_login_may_greet_before_what_a_program_says():
+    greeting = "Welcome to the cluster!\n12 users\n"
+    assert await Commands(Says(0, f"{greeting}17;lab\n")).submit(SUBMISSION) == "17"
+    assert await Commands(Says(0, f"{greeting}staff upex\n")).groups() == ["staff", "upex"]
+
+
 async def test_only_jobs_of_ours_are_seen_in_a_list():
     lines = [
         "12|3|15|PENDING|main|n7|runtable:0123456789ab|Priority",
@@ -318,6 +324,9 @@ async def test_programs_on_this_machine(tmp_path):
     assert found == Output(3, "in ,c\n", "")
     with pytest.raises(NoAnswer, match=r"sh has not ended within 0\.3 s"):
         await place_.run(["sh", "-c", f"sleep 5; touch {tmp_path}/late"])
+    # It may have done its work before.
+    with pytest.raises(NoAnswer, match="sh was killed by signal 9"):
+        await place_.run(["sh", "-c", "kill -9 $$"])
     with pytest.raises(Refused, match="no-such-program is not on PATH"):
         await place_.run(["no-such-program"])
     assert not list(Path(tmp_path).iterdir())

@@ -36,7 +36,7 @@ class Commands:
         done = await self._transport.run(
             command, submission.script.encode(errors="surrogateescape")
         )
-        if done.code == 0 and (number := done.out.strip().partition(";")[0]).isdecimal():
+        if done.code == 0 and (number := _last_line(done).partition(";")[0]).isdecimal():
             return number
         said = _words(done)
         if done.code == 0:
@@ -158,7 +158,7 @@ class Commands:
     async def groups(self) -> list[str]:
         """The user's groups, from id."""
         # A group without a name is told as its number, and id then ends with 1.
-        return (await self._transport.run(["id", "-Gn"])).out.split()
+        return _last_line(await self._transport.run(["id", "-Gn"])).split()
 
     async def close(self) -> None:
         """Let go of the transport."""
@@ -230,6 +230,11 @@ def _checked(done: Output) -> Output:
     if done.code != 0:
         raise NoAnswer(_words(done))
     return done
+
+
+def _last_line(done: Output) -> str:
+    """What a program has printed in one line: a login over SSH may greet before it."""
+    return done.out.strip().rpartition("\n")[2]
 
 
 def _words(done: Output) -> str:
