@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.backends.configurations.base import MAX_TIMEOUT, BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.local import SequentialConfig
-from daemon.backends.managers import Backends
+from daemon.backends.managers import Backends, undescribed
 from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
 from daemon.event_operations import our_proposal
 from daemon.jobs.job import Work
@@ -39,7 +39,8 @@ class CommandOperations:
         `configuration` is what is to be used under that name for this once; `timeout` is in
         seconds, else that of the configuration.
         """
-        backend, config = await chosen_backend(self._service.backends, backend, configuration)
+        backends = self._service.backends
+        config = await chosen_backend(backends, backend, configuration)
         if isinstance(config, SequentialConfig):
             words = "a command runs on a backend: take `local` for this machine"
             raise ServiceError(words, BAD_CONFIGURATION)
@@ -52,6 +53,8 @@ class CommandOperations:
             "capture_output": getattr(config, "capture_output", True),
             "timeout": timeout,
         }
+        if configuration is not None:
+            backend = await asyncio.to_thread(backends.once, backend, config)
         work = Work(
             proposal=our_proposal(self._service),
             run=0,
@@ -67,15 +70,15 @@ class CommandOperations:
 
 async def chosen_backend(
     backends: Backends, name: str, configuration: Mapping[str, Any] | None
-) -> tuple[str, BackendConfig]:
-    """The name and the configuration of a backend that somebody wants to use.
+) -> BackendConfig:
+    """What somebody wants to use: the backend of that name, or a `configuration` for this once.
 
-    It comes with its `configuration` when that is for this once. Raises ServiceError.
+    Raises ServiceError.
     """
     try:
         if configuration is not None:
-            name = await asyncio.to_thread(backends.once, name, configuration)
-        return name, await asyncio.to_thread(backends.configuration, name)
+            return undescribed(configuration)
+        return await asyncio.to_thread(backends.configuration, name)
     except (ConfigurationError, OSError) as error:
         raise ServiceError(str(error), BAD_CONFIGURATION) from error
 

@@ -4,11 +4,13 @@ The control socket and commands without a daemon offer the same operations. Thei
 arguments are a contract between a daemon and commands of other versions: add, do not change.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from daemon import chosen, parameters
 from daemon.agent_operations import AgentOperations
+from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.managers import check_variables
 from daemon.by_hand import ByHand
@@ -120,7 +122,11 @@ class Operations:
         own, with which "all" takes what the table has of others. At most `at_once` of the jobs run
         at once. With `changed`, the answer also has what `plan` gives.
         """
-        where = SEQUENTIAL if foreground else await self._backend(backend, configuration)
+        where, config = backend, await self._backend(backend, configuration)
+        if foreground:
+            where = SEQUENTIAL
+        elif where is not None and config is not None and configuration is not None:
+            where = await asyncio.to_thread(self._service.backends.once, where, config)
         wish = await self._wish(runs, match, variables, mock, params, changed, where)
         works: list[Work] = []
         told: dict[str, Any] = {"skipped": []}
@@ -159,9 +165,10 @@ class Operations:
         changed: bool = False,
         proposal: int | None = None,
         backend: str | None = None,
-        configuration: Mapping[str, Any] | None = None,  # noqa: ARG002 - only what it is called
+        configuration: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What `reprocess` would do, without doing it: {"plan", "current", "skipped"}."""
+        await self._backend(backend, configuration)
         wish = await self._wish(runs, match, variables, mock, params, changed, backend)
         told: dict[str, Any] = {"plan": [], "current": [], "skipped": []}
         for work, found in await self._found(wish, proposal):
@@ -188,16 +195,16 @@ class Operations:
 
     async def _backend(
         self, name: str | None, configuration: Mapping[str, Any] | None
-    ) -> str | None:
-        """The backend of that name, kept for this once if it comes with its configuration."""
+    ) -> BackendConfig | None:
+        """The backend of that name, or the one that comes with it; None for no name."""
         if name is None:
             return None
-        name, config = await chosen_backend(self._service.backends, name, configuration)
+        config = await chosen_backend(self._service.backends, name, configuration)
         try:
             check_variables(name, config)
         except ConfigurationError as error:
             raise ServiceError(str(error), BAD_CONFIGURATION) from error
-        return name
+        return config
 
     async def _check_params(self, params: Mapping[str, Any]) -> None:
         """Refuse values that no parameter can have, and those of unknown ones."""

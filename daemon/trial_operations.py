@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.backends import agent_ticket
 from daemon.backends.configurations.agent import AgentConfig
-from daemon.backends.configurations.base import BackendConfig
-from daemon.backends.configurations.errors import ConfigurationError
-from daemon.backends.managers import SEQUENTIAL, undescribed
+from daemon.backends.managers import SEQUENTIAL
 from daemon.backends.trial import LOOK_SECONDS, Step, trial
-from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
+from daemon.command_operations import chosen_backend
+from daemon.control import Handler
 from daemon.jobs.folder import attempt_folder
 from daemon.jobs.states import TERMINAL, State
 from daemon.person import person
@@ -37,7 +36,7 @@ class TrialOperations:
         `configuration` is what is to be tried under that name. It has to begin and to end within
         `seconds` each.
         """
-        config = await self._configuration(backend, configuration)
+        config = await chosen_backend(self._service.backends, backend, configuration)
         about = f"{backend} is of the type {config.type}"
         yield Step("configuration", "ok", about).told()
         if config.type == SEQUENTIAL:
@@ -51,14 +50,6 @@ class TrialOperations:
         )
         async for step in steps:
             yield step.told()
-
-    async def _configuration(self, backend: str, values: Mapping[str, Any] | None) -> BackendConfig:
-        try:
-            if values is not None:
-                return undescribed(values)
-            return await asyncio.to_thread(self._service.backends.configuration, backend)
-        except (ConfigurationError, OSError) as error:
-            raise ServiceError(str(error), BAD_CONFIGURATION) from error
 
     async def _by_agent(
         self, backend: str, values: Mapping[str, Any] | None, seconds: float

@@ -112,12 +112,9 @@ class Backends:
         mend = f"{guess}; {known}" if guess else known
         return UnknownBackend([f"there is no backend {name!r} ({mend})"])
 
-    def once(self, title: str, values: Mapping[str, Any]) -> str:
-        """Keep a configuration for jobs that are to run by it; the name of their backend.
-
-        `values` are as `described` gives them. Raises ConfigurationError and OSError.
-        """
-        text = files.dumps(undescribed(values), "json")
+    def once(self, title: str, config: BackendConfig) -> str:
+        """Keep a configuration for jobs that are to run by it; the name of their backend."""
+        text = files.dumps(config, "json")
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"{title}@{digest}"
         kept = self._once(name)

@@ -8,6 +8,7 @@ import pytest
 from queue_helpers import eventually, make_event
 from scheduler_bench import LOG, whole
 
+from daemon.backends.configurations import LocalConfig
 from daemon.backends.managers import Backends
 from daemon.jobs import housekeeping
 from daemon.jobs.changes import UnknownJob
@@ -106,9 +107,7 @@ async def test_a_job_is_deleted_when_nothing_needs_it(bench, keeper):
 async def test_a_configuration_for_once_goes_with_the_last_of_its_jobs(bench, keeper):
     bench.time += 100 * DAY
     backends = Backends(bench.folder)
-    used, unused, new = (
-        backends.once(title, {"type": "local"}) for title in ("used", "unused", "new")
-    )
+    used, unused, new = (backends.once(title, LocalConfig()) for title in ("used", "unused", "new"))
     kept = {name: bench.folder / f"backends/.once/{name}.json" for name in (used, unused, new)}
     for name in (used, unused):
         os.utime(kept[name], (0.0, 0.0))
@@ -120,7 +119,7 @@ async def test_a_configuration_for_once_goes_with_the_last_of_its_jobs(bench, ke
     assert gone in await keeper.by_age()
     assert [path.exists() for path in kept.values()] == [True, False, True]
     os.utime(kept[new], (0.0, 0.0))
-    backends.once("new", {"type": "local"})  # somebody is about to use it again
+    backends.once("new", LocalConfig())  # somebody is about to use it again
     assert kept[new].stat().st_mtime > 0
 
 

@@ -83,9 +83,10 @@ def test_variables_run_where_they_say(beamtime: Beamtime) -> None:
     request = json.loads(last.read_text())
     assert request["backend"].startswith("once@")
     assert (request["timeout"], request["part"]) == (70, "*")
-    refused = beamtime.run("reprocess", "1", "--backend", "fats", check=False)
-    assert refused.returncode == 2
-    assert "there is no backend 'fats' (did you mean 'fast'?" in refused.stderr
+    for how in ([], ["--dry-run"]):
+        refused = beamtime.run("reprocess", "1", "--backend", "fats", *how, check=False)
+        assert refused.returncode == 2
+        assert "there is no backend 'fats' (did you mean 'fast'?" in refused.stderr
 
 
 def test_commands_run_where_they_are_told_to(beamtime: Beamtime) -> None:
