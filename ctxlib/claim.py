@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ctxlib import processes
+from ctxlib.whole_file import write_whole
 
 # A file of this name in the attempt's folder asks whoever claimed it for its end; its text is why.
 STOP_FILE = "stop"
@@ -94,6 +95,11 @@ def read(attempt_dir: Path, name: str = NAME) -> Claim | None:
 def exists(attempt_dir: Path) -> bool:
     """Tell whether the attempt is claimed, be the claim whole or not."""
     return (attempt_dir / NAME).exists()
+
+
+def request_stop(attempt_dir: Path, reason: str) -> None:
+    """Ask whoever watches the attempt, on whatever host, to end it with all its processes."""
+    write_whole(attempt_dir / STOP_FILE, reason.encode())
 
 
 def remove_leftovers(attempt_dir: Path) -> None:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon.backends.here import request_stop, revoke
+from ctxlib import claim
+from daemon.backends.here import revoke
 from daemon.control import ServiceError
 from daemon.jobs.changes import UnknownJob
 from daemon.jobs.folder import BEFORE, attempt_folder, process_log, read_request
@@ -190,7 +191,7 @@ class JobOperations:
             if scheduler is not None:
                 await scheduler.end_attempt(job, why)
             else:
-                await asyncio.to_thread(request_stop, self._attempt(job), why)
+                await asyncio.to_thread(claim.request_stop, self._attempt(job), why)
         except FileNotFoundError:
             return  # nobody has begun with it, or somebody has removed its folder
 

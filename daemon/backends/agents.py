@@ -114,7 +114,7 @@ class AgentManager:
         await asyncio.to_thread(self._cancel, _folder(handle), reason)
 
     def _cancel(self, attempt_dir: Path, reason: str) -> None:
-        _request_stop(attempt_dir, reason)
+        claim.request_stop(attempt_dir, reason)
         waiting = self._pool.change(attempt_dir, {Stage.WAITING}, stage=Stage.CANCELED)
         if waiting is not None:
             if _revoke(attempt_dir):
@@ -235,7 +235,7 @@ class AgentManager:
         if not attempt_dir.is_dir():
             return Status("lost", "its folder was deleted")
         _revoke(attempt_dir)
-        _request_stop(attempt_dir, why)
+        claim.request_stop(attempt_dir, why)
         open_stages = set(Stage) - ENDED
         if self._pool.change(attempt_dir, open_stages, stage=Stage.LOST, error=why):
             self._context.log(f"{attempt_dir.parent.name}: {why}")
@@ -250,8 +250,3 @@ def _folder(handle: str) -> Path:
 def _revoke(attempt_dir: Path) -> bool:
     """See to it that nobody can begin with an attempt; False when somebody has."""
     return claim.make(attempt_dir, "revoked") is not None
-
-
-def _request_stop(attempt_dir: Path, reason: str) -> None:
-    """Ask whoever watches an attempt, on whatever host, to end it."""
-    (attempt_dir / claim.STOP_FILE).write_text(reason)

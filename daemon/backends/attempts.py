@@ -118,7 +118,7 @@ def blame(attempt_dir: Path, reason: str, code: str) -> None:
 def give_up(attempt_dir: Path, reason: str) -> None:
     """Let nobody begin with an attempt that is lost; who has, and is cut off, ends when he can."""
     claim.make(attempt_dir, "revoked")
-    (attempt_dir / claim.STOP_FILE).write_text(reason)
+    claim.request_stop(attempt_dir, reason)
     note(attempt_dir, reason)
 
 

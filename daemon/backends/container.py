@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ctxlib import claim
 from ctxlib.job_folder import REQUEST
 from daemon.backends import Status, Unavailable, attempts
 from daemon.backends.apptainer import Apptainer
@@ -21,7 +22,7 @@ from daemon.backends.container_engine import Engine, EngineError
 from daemon.backends.container_start import Starter
 from daemon.backends.container_states import ContainerStates
 from daemon.backends.context import ManagerContext
-from daemon.backends.here import fence, request_stop, revoke
+from daemon.backends.here import fence, revoke
 from daemon.backends.news import News
 
 
@@ -131,7 +132,7 @@ class ContainerManager:
             await asyncio.to_thread(attempts.conclude, attempt_dir, "stopped", reason)
             self._tell(attempt_dir)
             return
-        await asyncio.to_thread(request_stop, attempt_dir, reason)
+        await asyncio.to_thread(claim.request_stop, attempt_dir, reason)
         self._states.told_to_end(attempt_dir)
 
     async def fence(self, handle: str, reason: str) -> None:
@@ -145,7 +146,7 @@ class ContainerManager:
             await asyncio.to_thread(fence, attempt_dir, reason)
             return
         with suppress(FileNotFoundError):  # its folder was deleted
-            await asyncio.to_thread(request_stop, attempt_dir, reason)
+            await asyncio.to_thread(claim.request_stop, attempt_dir, reason)
         if task is not None and handle in self._launching:
             await asyncio.wait([task])
         await self._engine.end(container_name(attempt_dir), keep=not self._config.remove_container)

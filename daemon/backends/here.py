@@ -8,11 +8,6 @@ from ctxlib.journal import Entry, JournalReader
 from daemon.backends import Status
 
 
-def request_stop(attempt_dir: Path, reason: str) -> None:
-    """Ask whoever watches the attempt, on whatever host, to end it with all its processes."""
-    (attempt_dir / claim.STOP_FILE).write_text(reason)
-
-
 def revoke(attempt_dir: Path) -> bool:
     """Claim an attempt so that nobody can start it later; True if nobody had."""
     return claim.make(attempt_dir, "revoked") is not None
@@ -20,7 +15,7 @@ def revoke(attempt_dir: Path) -> bool:
 
 def fence(attempt_dir: Path, reason: str) -> None:
     """End whoever claimed the attempt on this host; on another host it is asked for its end."""
-    request_stop(attempt_dir, reason)
+    claim.request_stop(attempt_dir, reason)
     made = claim.read(attempt_dir)
     if made is not None and made.alive():
         processes.kill_until_gone(lambda: [made.pid] if made.alive() else [])

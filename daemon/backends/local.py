@@ -20,7 +20,7 @@ from daemon.backends.configurations.local import LocalConfig
 from daemon.backends.configurations.secrets import SecretError
 from daemon.backends.context import ManagerContext
 from daemon.backends.forkserver import Answer, ForkServer, KilledLoading
-from daemon.backends.here import fence, look_at, request_stop
+from daemon.backends.here import fence, look_at
 from daemon.backends.server_process import ServerKey
 
 # A context that is edited more often than this while one job waits is not ready for it.
@@ -178,7 +178,7 @@ class LocalManager:
         """Ask for the end of an attempt; whoever watches it ends all its processes."""
         # A server that was retired, or that an earlier daemon started, hears nobody. It looks here
         # once a second.
-        await asyncio.to_thread(request_stop, Path(handle), reason)
+        await asyncio.to_thread(claim.request_stop, Path(handle), reason)
         server = self._at_work.get(handle)
         if server is not None:
             server.send({"cancel": handle, "reason": reason})

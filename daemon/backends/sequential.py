@@ -13,7 +13,7 @@ from ctxlib import claim
 from daemon.backends import Status
 from daemon.backends.configurations.local import LocalConfig, SequentialConfig
 from daemon.backends.context import ManagerContext
-from daemon.backends.here import look_at, request_stop
+from daemon.backends.here import look_at
 from daemon.backends.local import LocalManager
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings
@@ -66,11 +66,11 @@ class SequentialManager:
 
     async def cancel(self, handle: str, reason: str) -> None:
         """Ask for the end of an attempt; the command's own process ends it."""
-        await asyncio.to_thread(request_stop, Path(handle), reason)
+        await asyncio.to_thread(claim.request_stop, Path(handle), reason)
 
     async def fence(self, handle: str, reason: str) -> None:
         """See to it that the command, should it wake up, ends it."""
-        await asyncio.to_thread(request_stop, Path(handle), reason)
+        await asyncio.to_thread(claim.request_stop, Path(handle), reason)
 
     async def close(self) -> None:
         """Nothing is held."""

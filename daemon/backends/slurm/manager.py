@@ -98,8 +98,7 @@ class SlurmManager:
         When it has not ended soon, its job is cancelled in Slurm.
         """
         attempt_dir = self._jobs / handle
-        stop = attempt_dir / claim.STOP_FILE
-        await asyncio.to_thread(stop.write_text, reason)
+        await asyncio.to_thread(claim.request_stop, attempt_dir, reason)
         if await asyncio.to_thread(claim.make, attempt_dir, "revoked") is not None:
             await self._give_up(attempt_dir)
             self._context.on_wake(attempt_dir.parent.name)
