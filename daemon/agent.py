@@ -6,19 +6,18 @@ report that cannot be made is made later. A job that the server says is not this
 ended.
 """
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from daemon.agent_server import Away, Refused, Server
 
 POLL_SECONDS = 1.0
 """How often to ask for a job while there is room for one, and to look at those that run."""
@@ -27,7 +26,6 @@ MOST_SECONDS = 10.0
 REPORT_SECONDS = 2.0
 """How often to say that a job runs, and so to hear that it is to be stopped."""
 HEARTBEAT_SECONDS = 20.0
-REQUEST_SECONDS = 30.0
 STOP_SECONDS = 10.0
 """How long what was asked for its end may take before it is killed."""
 CLAIMED = 75
@@ -38,20 +36,6 @@ OUTSIDE = ("RUNTABLE_TOKEN",)
 
 class AgentError(Exception):
     """The agent cannot work; str() says why and what to do."""
-
-
-class Refused(Exception):
-    """The server has answered with an error."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        """The HTTP status, the code and the words of the answer."""
-        self.status = status
-        self.code = code
-        super().__init__(detail)
-
-
-class Away(Exception):
-    """The server cannot be reached now, or its daemon is away."""
 
 
 @dataclass
@@ -83,46 +67,6 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.end())
     agent.run()
-
-
-class Server:
-    """The web interface of a database, for one agent."""
-
-    def __init__(self, url: str, name: str, token: Callable[[], str]) -> None:
-        """At `url`; `name` is the agent's."""
-        self.url = url
-        self._name = name
-        self._token = token
-
-    def post(self, path: str, **content: Any) -> dict[str, Any] | None:
-        """The answer of an agent's call; None for none. Raises Refused and Away."""
-        request = urllib.request.Request(
-            f"{self.url}/api/agent/{path}",
-            data=json.dumps({"worker_id": self._name, **content}).encode(),
-            headers={
-                "Content-Type": "application/json",
-                "Authorization": f"Bearer {self._token()}",
-            },
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:
-                body = answer.read()
-                return dict(json.loads(body)) if body else None
-        except urllib.error.HTTPError as error:
-            raise _refused(error) from error
-        except (OSError, ValueError) as error:
-            raise Away(f"{self.url} cannot be reached: {error}") from error
-
-
-def _refused(error: urllib.error.HTTPError) -> Exception:
-    try:
-        said = json.loads(error.read())
-        code, detail = str(said["code"]), str(said["detail"])
-    except (OSError, ValueError, TypeError, KeyError):
-        code, detail = "", str(error)
-    if error.code >= 500 or error.code in (408, 429):
-        return Away(detail)
-    return Refused(error.code, code, detail)
 
 
 class Agent:

@@ -62,7 +62,7 @@ class SimulationOperations:
             wrong = "Missing config or config_path" if config is None else "config or config_path"
             raise ServiceError(f"{wrong}: one of them says what the job is")
         try:
-            backend, where = await chosen_backend(self._service.backends, backend, None)
+            where = await chosen_backend(self._service.backends, backend, None)
         except ServiceError as error:
             mend = f"backends/{backend}.yml has to say `type: agent` and `image: …` or `command: …`"
             raise ServiceError(f"{error}; {mend}", error.code) from error

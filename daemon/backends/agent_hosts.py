@@ -1,6 +1,7 @@
 """The agents that were heard of: one small file for each, so that a restart forgets none."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 
 from daemon.backends.agent_ticket import write_json
 
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
+"""What an agent can be called; its name is a file name too."""
+NAME_IS = "letters, digits, '.', '_' and '-', at most 64, a letter or digit at both ends"
 FOLDER = "agents"
 """The folder in the database's folder with what is kept of agents."""
 

@@ -1,13 +1,11 @@
 """`runtable agent`: fetch jobs from a database's web interface and run them on this host."""
 
 import os
-import re
 from pathlib import Path
 
 import click
 
 TOKEN = "RUNTABLE_TOKEN"
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
 
 
 @click.command("agent")
@@ -38,9 +36,11 @@ def command(server: str, name: str, max_jobs: int, token_file: Path | None) -> N
     """
     if not server.startswith(("http://", "https://")):
         raise click.UsageError(f"{server!r} is no address: give http://host:port")
-    if NAME.fullmatch(name) is None:
-        raise click.UsageError(f"{name!r} is no name of an agent")
     from daemon.agent import AgentError, run
+    from daemon.backends.agent_hosts import NAME, NAME_IS
+
+    if NAME.fullmatch(name) is None:
+        raise click.UsageError(f"an agent cannot be called {name!r}: {NAME_IS}")
 
     try:
         run(server.rstrip("/"), name, max_jobs, token=lambda: _token(token_file), say=click.echo)

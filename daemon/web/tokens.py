@@ -10,21 +10,19 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ctxlib.whole_file import write_whole
+from daemon.backends.agent_hosts import NAME, NAME_IS
 
 FILE = "tokens.json"
 RANKS = {"viewer": 1, "editor": 2, "operator": 3}
 """What people may do: each role what the one before may, and more."""
 AGENT = "agent"
 ROLES = (*RANKS, AGENT)
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
-"""What an agent can be called; its name is a file name too."""
 
 Stamp = tuple[int, int, int] | None
 
@@ -90,10 +88,7 @@ class Tokens:
         if (role == AGENT) != (agent is not None):
             raise TokenError("a token of an agent is bound to its id, and only such a one is")
         if agent is not None and NAME.fullmatch(agent) is None:
-            raise TokenError(
-                f"an agent cannot be called {agent!r}: letters, digits, '.', '_' and '-', at most "
-                "64, beginning with a letter or digit"
-            )
+            raise TokenError(f"an agent cannot be called {agent!r}: {NAME_IS}")
         secret = secrets.token_urlsafe(32)
         with self._locked():
             known = self._read()

@@ -1,20 +1,18 @@
 """Jobs that a registered agent on any host fetches and runs."""
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from daemon.backends.agent_hosts import NAME, NAME_IS
 from daemon.backends.configurations.base import CommandConfig
 from daemon.backends.configurations.fields import Line
 from daemon.backends.configurations.managers import ManagerClass, manager_at
 
-_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
 
 def _agent(text: str) -> str:
-    if _AGENT.fullmatch(text) is None:
-        raise ValueError("must be an agent's id: letters, digits and . _ -, at most 64")
+    if NAME.fullmatch(text) is None:
+        raise ValueError(f"must be an agent's id: {NAME_IS}")
     return text
 
 
