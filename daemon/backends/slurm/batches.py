@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ctxlib.job_folder import REQUEST
 from ctxlib.whole_file import write_whole
-from daemon.backends.attempts import is_revoked
+from daemon.backends.attempts import look
 
 MARK = "slurm.json"
 """The file of an attempt that says which batch it is in, and where."""
@@ -50,9 +50,9 @@ class Batch:
         return [jobs / attempt for attempt in self.attempts]
 
     def wanted(self, jobs: Path) -> list[int]:
-        """The places of the attempts that anybody may still begin with, or has begun with."""
-        folders = enumerate(self.attempt_dirs(jobs))
-        return [place for place, folder in folders if folder.is_dir() and not is_revoked(folder)]
+        """The places of the attempts of which something is still to come."""
+        seen = enumerate(map(look, self.attempt_dirs(jobs)))
+        return [n for n, its in seen if its.there and not its.revoked and its.ended is None]
 
     def place_of(self, attempt_dir: Path) -> int:
         """The index of an attempt in the array."""

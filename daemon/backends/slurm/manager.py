@@ -8,7 +8,7 @@ to go on after a restart lies in the folders.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -65,7 +65,7 @@ class SlurmManager:
             settle_seconds=patience.settle,
         )
         self._judge = Judge(self._scheduler, patience, clock)
-        self._watch = Watch(self._scheduler, seconds=patience.poll, clock=clock, log=context.log)
+        self._watch = Watch(self._scheduler, patience=patience, clock=clock, log=context.log)
         self._attempts: dict[Path, Attempt] = {}
         self._swept = False
 
@@ -85,6 +85,7 @@ class SlurmManager:
         dirs = {handle: self._jobs / handle for handle in handles}
         seen = await asyncio.to_thread(lambda: {path: look(path) for path in dirs.values()})
         await self._take_up(seen)
+        await self._forget_others(seen)
         await self._look_at_slurm()
         answers = {handle: await self._status(path, seen[path]) for handle, path in dirs.items()}
         # What has to go there goes before nobody asks about it any more.
@@ -259,6 +260,25 @@ class SlurmManager:
             return
         if attempt.key[1] not in sent.given_up:  # those go on until Slurm says otherwise
             sent.busy.discard(attempt.key[1])
+            sent.ended[attempt.key[1]] = self._clock()
+
+    async def _forget_others(self, asked: Collection[Path]) -> None:
+        """Forget attempts whose end was read by others, who do not ask about them any more."""
+        gone = {path for path in self._attempts if path not in asked}
+        busy = {
+            self._jobs / sent.batch.attempts[place]
+            for sent in self._sender.sent.values()
+            for place in sent.busy
+        }
+        ended = await asyncio.to_thread(
+            lambda: {path for path in gone & busy if look(path).ended is not None}
+        )
+        for path in gone:
+            sent = self._sent(self._attempts[path].key)
+            if path in ended:
+                self._has_ended(path)
+            elif path not in busy and sent is not None and sent.sent_at is not None:
+                del self._attempts[path]
 
     async def _tidy(self) -> None:
         """Remove the files of batches that nobody asks about any more."""

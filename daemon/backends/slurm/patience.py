@@ -9,8 +9,9 @@ class Patience:
 
     `poll`: between two looks at Slurm's list. `visible`: until the end of a job that Slurm tells of
     shows in its journal, on a network filesystem. `vanished`: that Slurm, answering, knows nothing
-    of a job. `stop`: until a job that was asked for its end is cancelled. `retry`: between two
-    tries to submit. `settle`: until a submission without an answer shows in Slurm's list.
+    of a job. `stop`: until a job that was asked for its end, or has ended, is cancelled. `retry`:
+    between two tries to submit. `settle`: until a submission without an answer shows in Slurm's
+    list.
     """
 
     poll: float = 5.0

@@ -7,6 +7,7 @@ out again.
 
 from collections.abc import Callable, Collection, Mapping
 
+from daemon.backends.slurm.patience import Patience
 from daemon.backends.slurm.scheduler import Scheduler, SlurmError
 from daemon.backends.slurm.sent import Key, Sent
 from daemon.backends.slurm.snapshot import Snapshot
@@ -19,13 +20,13 @@ class Watch:
         self,
         scheduler: Scheduler,
         *,
-        seconds: float,
+        patience: Patience,
         clock: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
-        """Look every so many `seconds`: the list of a big cluster takes long."""
+        """Of `patience`, `poll` and `stop` matter here."""
         self._scheduler = scheduler
-        self._seconds = seconds
+        self._patience = patience
         self._clock = clock
         self._log = log
         self._next = 0.0
@@ -52,14 +53,17 @@ class Watch:
                 self._log(f"Slurm does not answer: {error}")
             self.silence = str(error)
             self.snapshot = None
-            self._next = self._clock() + self._seconds
+            self._next = self._clock() + self._patience.poll
             return False
         self.silence = ""
         self.snapshot = Snapshot.of(jobs, now, claimed)
         for sent in batches.values():
             if self.snapshot.is_after(sent.sent_at):
                 self.snapshot.count(sent)
-        self._next = self._clock() + self._seconds
+            # Slurm may not have heard of their end, and wait for it for long.
+            late = now - self._patience.stop
+            sent.given_up |= {place for place, since in sent.ended.items() if since < late}
+        self._next = self._clock() + self._patience.poll
         await self._cancel(self.snapshot, batches)
         return True
 
