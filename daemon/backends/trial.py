@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from ctxlib import claim
+from ctxlib.errors import Problem
 from ctxlib.job_folder import FRAGMENTS, REQUEST
 from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Manager, Status, Unavailable
@@ -96,12 +97,17 @@ async def trial(
                 said.append(step.words)
                 yield step
             for line in log:
-                if not any(words in line for words in said):
+                if not any(part in line for words in said for part in _parts(words)):
                     yield Step("log", "note", line)
         finally:
             await manager.close()
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _parts(words: str) -> list[str]:
+    """What was said, and the reason in it: by either a line of the log says nothing new."""
+    return [part for part in (words, words.partition(": ")[2]) if part]
 
 
 def _make_folder(database: Path) -> Path:
@@ -152,7 +158,11 @@ async def _run(manager: Manager, attempt: Path, seconds: float) -> AsyncIterator
         yield Step("submit", "failed", f"it takes no jobs now: {error}")
         return
     except ContextBroken as error:
-        yield Step("submit", "failed", f"its Python cannot load a context file: {error}")
+        found = [Problem.from_json(problem) for problem in error.problems]
+        why = "; ".join(
+            f"{each.message} ({each.mend})" if each.mend else each.message for each in found
+        )
+        yield Step("submit", "failed", f"its Python cannot load a context file: {why}")
         return
     except TimeoutError as error:
         yield Step("submit", "failed", str(error) or f"not taken within {seconds:g} s")
@@ -182,7 +192,8 @@ async def _run(manager: Manager, attempt: Path, seconds: float) -> AsyncIterator
     began = time.monotonic()
     while status.state == "running":
         if time.monotonic() - began > seconds:
-            yield Step("end", "failed", f"it has not ended within {seconds:g} s: {status.reason}")
+            words = f"it has not ended within {seconds:g} s (--wait S)"
+            yield Step("end", "failed", f"{words}: {status.reason}" if status.reason else words)
             await _stop(manager, handle)
             return
         await asyncio.sleep(LOOK_SECONDS)
@@ -215,7 +226,8 @@ def _results(attempt: Path, status: Status) -> list[Step]:
         last = "\n".join(said.strip().splitlines()[-5:])
         return [Step("output", "note", last), *steps] if last else steps
     if SAID not in said:
-        words = "what the job prints does not arrive in process_logs/ here"
+        words = "what the job prints does not arrive in process_logs/ here: both have to see the "
+        words += "database's folder on the same filesystem, writable"
         return [*steps, Step("output", "failed", words)]
     return [*steps, Step("output", "ok", "what it prints is in the log")]
 
