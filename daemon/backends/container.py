@@ -102,7 +102,7 @@ class ContainerManager:
     async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
         """Ask the engine for all containers of the database; remove those that are done with."""
         handles = list(handles)
-        found = {h: Status("running", "its image is made ready") for h in self._preparing}
+        found = {handle: Status("running", self._stage(handle)) for handle in self._preparing}
         for handle in set(handles) & set(self._lost):
             found[handle] = await asyncio.to_thread(_lost, handle, self._lost[handle])
         others = [Path(handle) for handle in handles if handle not in found]
@@ -120,6 +120,11 @@ class ContainerManager:
                 self._news.forget(Path(handle))
                 self._lost.pop(handle, None)
         return {handle: found[handle] for handle in handles}
+
+    def _stage(self, handle: str) -> str:
+        """How far one is that has no container yet."""
+        launching = handle in self._launching or self._apptainer is not None
+        return "its container is being started" if launching else "its image is made ready"
 
     async def cancel(self, handle: str, reason: str) -> None:
         """Ask for the end of an attempt; one that waits for its image has ended at once."""

@@ -12,6 +12,7 @@ from ctxlib.job_folder import REQUEST
 from ctxlib.output import words_for_seconds
 from daemon.backends import Status, Unavailable, attempts
 from daemon.backends.attempts import Seen
+from daemon.backends.container_command import container_name
 from daemon.backends.container_engine import Container, Engine, EngineError
 from daemon.backends.here import revoke
 
@@ -109,7 +110,8 @@ class ContainerStates:
             await self._engine.end(container.id, keep=container.keep)
             seen = await asyncio.to_thread(attempts.look, attempt_dir)
             return await _concluded(attempt_dir, "stopped", seen.stop or "", "stopped")
-        return Status("running", signs="here" if claimed else "none")
+        place = f"container {container_name(attempt_dir)}"
+        return Status("running", signs="here" if claimed else "none", place=place)
 
     async def _over(self, attempt_dir: Path, container: Container, seen: Seen) -> Status:
         """It has ended, or was made and never started, and its attempt has not ended."""

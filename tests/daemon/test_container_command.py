@@ -9,9 +9,11 @@ import pytest
 from container_helpers import ContainerBench
 from job_helpers import ended, errors, make_job, values
 
+from daemon.backends import Unavailable
 from daemon.backends import container_command as command
 from daemon.backends.configurations import ContainerConfig
 from daemon.backends.container_command import Mount
+from daemon.backends.container_engine import Engine, in_words
 from daemon.backends.container_image import tag_of
 from daemon.backends.container_start import hand_over
 
@@ -98,6 +100,35 @@ def test_limits_are_said_inside_too():
     assert "RUNTABLE_MEMORY" not in command.environment(ContainerConfig(image="lab:1"))
 
 
+SAYING = {
+    "kill -9 $$": (Unavailable, "was killed by signal 9"),
+    "echo 'docker: Cannot connect to the Docker daemon at x' >&2; exit 1": (
+        Unavailable,
+        "^docker cannot run containers now: Cannot connect to the Docker daemon at x$",
+    ),
+    "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1": (
+        Unavailable,
+        "its users are those of the group docker$",
+    ),
+}
+
+
+@pytest.mark.parametrize("body", SAYING)
+async def test_what_is_no_refusal_may_pass(body, tmp_path, monkeypatch):
+    program(tmp_path / "docker", f"#!/bin/sh\n{body}\n", monkeypatch)
+    kind, words = SAYING[body]
+    engine = Engine("docker", tmp_path)
+    with pytest.raises(kind, match=words):
+        await engine.check()
+    with pytest.raises(kind):
+        await engine.has_image("lab:1")
+
+
+def test_complaints_are_shown_without_advice():
+    said = "DEPRECATED\nError response from daemon: no such image\nRun 'docker --help'\n"
+    assert in_words(said) == "DEPRECATED; no such image"
+
+
 def test_users_without_root(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 500)
     monkeypatch.setattr(os, "getgroups", lambda: [500, 600])
@@ -155,13 +186,18 @@ os.execvpe(words[start], words[start:], {{"PATH": os.environ["PATH"], **given}})
 """
 
 
+def program(path, text, monkeypatch):
+    """A program of this name that is found before any other."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+
+
 def stand_in(folder, monkeypatch, *, fails):
     said = folder / "said.json"
-    program = folder / "bin" / "apptainer"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(APPTAINER.format(python=sys.executable, said=str(said), fails=fails))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    text = APPTAINER.format(python=sys.executable, said=str(said), fails=fails)
+    program(folder / "bin" / "apptainer", text, monkeypatch)
     return said
 
 

@@ -292,6 +292,7 @@ async def test_cancel_fence_and_what_is_killed(tmp_path, engine):
     assert (status.state, status.reason) == ("lost", "its container was killed")
     status = (await bench.manager.poll([handles[3]]))[handles[3]]
     assert (status.state, status.signs) == ("running", "here")
+    assert status.place in {f"container {name}" for name in engine.containers()}
     # A job that is gone takes its container with it, though nobody asks for it.
     (attempts[3].parent).rename(tmp_path / "gone")
     assert await bench.manager.poll([]) == {}
