@@ -2,7 +2,7 @@
 
 The latter stands in front of the former and puts what goes through into the shape of v0.0.41, as
 its documentation has it, so that the same jobs run on the same cluster. It is stricter than the
-real one: it takes no field that is not in the list of v0.0.41.
+real one: it takes no field and no value that is not in the published lists.
 """
 
 import contextlib
@@ -24,14 +24,39 @@ from slurm_cluster import INSTALL, SlurmCluster
 
 _NOBODY = "65534"
 _SEARCH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-_FIELDS = frozenset(
-    {"account", "array", "comment", "constraints", "cpus_per_task", "current_working_directory"}
-    | {"dependency", "environment", "excluded_nodes", "licenses", "mail_type", "mail_user"}
-    | {"maximum_nodes", "memory_per_node", "minimum_nodes", "name", "nice", "open_mode"}
-    | {"partition", "qos", "required_nodes", "requeue", "reservation", "script", "shared"}
-    | {"standard_error", "standard_input", "standard_output", "tasks", "time_limit"}
-    | {"tres_per_job", "tres_per_node"}
+_TEXTS = frozenset(
+    {"account", "array", "comment", "constraints", "current_working_directory", "dependency"}
+    | {"licenses", "mail_user", "name", "partition", "qos", "reservation", "script"}
+    | {"standard_error", "standard_input", "standard_output", "tres_per_job", "tres_per_node"}
 )
+_INTEGERS = frozenset({"cpus_per_task", "maximum_nodes", "minimum_nodes", "nice", "tasks"})
+_NUMBERS = frozenset({"memory_per_node", "time_limit"})
+_MAILS = {"INVALID_DEPENDENCY": "INVALID_DEPEND", "TIME=100%": "TIME_LIMIT"}
+_LISTS: dict[str, frozenset[str] | None] = {
+    "environment": None,
+    "excluded_nodes": None,
+    "required_nodes": None,
+    "mail_type": frozenset(
+        {"BEGIN", "END", "FAIL", "REQUEUE", "STAGE_OUT", "ARRAY_TASKS", *_MAILS}
+    ),
+    "open_mode": frozenset({"APPEND", "TRUNCATE"}),
+    "shared": frozenset({"none", "oversubscribe", "user", "mcs", "topo"}),
+}
+"""The fields of a job to submit as v0.0.40 to v0.0.44 have them, by their types, and the words that
+may stand in lists."""
+
+
+def _is_good(name: str, value: Any) -> bool:
+    """Whether a field of a job is one, and its value of its type."""
+    if name in _LISTS:
+        known = _LISTS[name]
+        words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+        return words and (known is None or known.issuperset(value))
+    if name in _NUMBERS:
+        kinds = {"set": bool, "infinite": bool, "number": int}
+        return isinstance(value, dict) and {key: type(value[key]) for key in value} == kinds
+    kinds_of = ((_TEXTS, str), (_INTEGERS, int), ({"requeue"}, bool))
+    return any(name in names and type(value) is kind for names, kind in kinds_of)
 
 
 class RestServer:
@@ -146,8 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, "Unable find requested URL"
         if content is not None:
             job = content["job"]
-            if unknown := {*job} - _FIELDS or {*content} - {"job"}:
-                return 400, {"errors": [{"error": f"unexpected {unknown}", "error_number": 9202}]}
+            wrong = [name for name in job if not _is_good(name, job[name])]
+            if wrong := wrong + [name for name in content if name != "job"]:
+                return 400, {"errors": [{"error": f"unexpected {wrong}", "error_number": 9202}]}
             content = _submission(job)
         status, answer = self._ask(content)
         return (404, answer) if _is_missing(answer) else (status, answer)
@@ -201,7 +227,7 @@ def _submission(job: Mapping[str, Any]) -> dict[str, Any]:
     if "excluded_nodes" in given:
         given["exclude_nodes"] = ",".join(given.pop("excluded_nodes"))
     if "mail_type" in given:
-        given["mail_type"] = ",".join(given["mail_type"])
+        given["mail_type"] = ",".join(_MAILS.get(word, word) for word in given["mail_type"])
     if given.pop("shared", None) == ["none"]:
         given["exclusive"] = "exclusive"
     (given["open_mode"],) = [mode.lower() for mode in given["open_mode"]]

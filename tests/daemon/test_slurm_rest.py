@@ -99,7 +99,7 @@ async def test_an_array_with_everything_that_can_be_asked_for(slurm_cluster, ser
         "explicit_node": "n1",
         "memory": "1500M",
         "cpus_per_task": 3,
-        "mail_type": "FAIL",
+        "mail_type": "ALL",
         "mail_user": "me@example.org",
         "additional_options": ["--nice=5", "--exclusive", "--exclude=n2"],
     }
@@ -124,6 +124,7 @@ async def test_an_array_with_everything_that_can_be_asked_for(slurm_cluster, ser
             "OverSubscribe=NO",
             "Nice=5",
             "MailUser=me@example.org",
+            "MailType=INVALID_DEPEND,BEGIN,END,FAIL,REQUEUE,STAGE_OUT",
             "Requeue=0",
             "Comment=runtable:0123456789ab",
             "StdIn=/dev/null",

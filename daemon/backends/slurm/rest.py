@@ -207,7 +207,7 @@ class Rest:
         except (TimeoutError, httpx.TimeoutException):
             raise NoAnswer(f"{url} has not answered within {self._seconds:g} s") from None
         except httpx.HTTPError as error:
-            words = f"{url} cannot be reached: {error or type(error).__name__}"
+            words = f"{url} cannot be reached: {str(error) or type(error).__name__}"
             for said, mend in _MENDS.items():
                 if said in words:
                     words += f"; {mend}"
