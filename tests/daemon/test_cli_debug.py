@@ -40,7 +40,7 @@ def test_debug_repl_opens_a_prompt_in_our_deepest_function(folder: Path) -> None
     assert done.returncode == 1
     assert "noncluster_cpus abc" in done.stdout
     assert "SettingError: noncluster_cpus cannot be 'abc'" in done.stderr
-    assert "In _checked (" in done.stderr
+    assert "In TypedSettings._checked (" in done.stderr
     assert done.stderr.endswith("Error: " + done.stderr.rpartition("Error: ")[2])
     for arguments in (("--debug-repl", "proposal", "x"), ("--debug-repl", "proposal", "--help")):
         quiet = runtable(*arguments, where=folder, stdin="print('prompt')\n")
