@@ -33,7 +33,7 @@ demo-stop: $(INSTALLED)
 # often set up, each would compile all of ours again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The files in the order of tests/conftest.py: those with the longest tests first.
+# The files in the order of tests/conftest.py, not in that of how many tests they have.
 PROCESSES := 2
 test: $(INSTALLED) $(PEER) $(CONTEXT)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder

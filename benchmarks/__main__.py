@@ -18,6 +18,7 @@ MODULES = {
     "definitions": "context files and `import ctxlib`",
     "startup": "--help",
     "queue": "a long queue",
+    "backends": "jobs on each kind of backend",
     "idle": "a daemon with nothing to do",
     "interpreters": "interpreters started",
     "memory": "memory of a job",

@@ -13,6 +13,10 @@ from ssh_server import ssh_server
 __all__ = ["docker", "later_rest", "podman", "slurm_cluster", "slurmrestd", "ssh_server"]
 
 
+_PROGRAMS = {"slurm_cluster", "podman", "docker"}
+"""Fixtures of programs that start once for all tests of a process."""
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where everything that tests need is installed (RUNTABLE_NO_SKIPS), a skip is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -22,8 +26,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what drives real programs first: a long file in the end would be waited for alone."""
-    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+    """Put the files in an order in which two processes end together, whose children disturb nobody.
+
+    What looks at its own children comes before the programs that all tests of a process share, and
+    what waits for such programs before what is quick: a long file in the end is waited for alone.
+    """
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.parent.name == "ctxlib":
+        return 0
+    needs = set(getattr(item, "fixturenames", ()))
+    return 1 if item.get_closest_marker("system") or needs & _PROGRAMS else 2
 
 
 @pytest.fixture(autouse=True)
