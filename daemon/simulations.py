@@ -36,7 +36,6 @@ class SimulationOperations:
     def __init__(self, service: "Service") -> None:
         """Answer for `service`."""
         self._service = service
-        self._folder = service.folder / FOLDER
         self.handlers: Mapping[str, Handler] = {
             "simulate": self.simulate,
             "simulation-configs": self.configs,
@@ -44,6 +43,10 @@ class SimulationOperations:
             "save-simulation-config": self.save,
             "delete-simulation-config": self.delete,
         }
+
+    @property
+    def _folder(self) -> Path:
+        return self._service.folder / FOLDER
 
     async def simulate(
         self,
