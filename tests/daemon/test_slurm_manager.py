@@ -17,6 +17,7 @@ from daemon.backends.configurations.slurm_rest import SlurmRestConfig
 from daemon.backends.configurations.slurm_ssh import SlurmSshConfig
 from daemon.backends.slurm import batches
 from daemon.backends.slurm.commands import Commands
+from daemon.backends.slurm.judge import CANCELLED_EARLY
 from daemon.backends.slurm.scheduler import NoAnswer
 from daemon.backends.slurm.transport import Output, ThisMachine
 
@@ -208,6 +209,30 @@ async def test_how_slurm_ends_a_job_is_said_in_words(slurm_cluster, tmp_path, wa
         assert (found[name].state, found[name].reason) == ("lost", reason)
         assert (ended(attempts[name]), errors(attempts[name])) == (None, {})
     assert [values(attempt) for attempt in attempts.values()] == [{"first": 1}] * 4
+
+
+@pytest.mark.parametrize("way", ["here", "slurmrestd", "later_rest"], indirect=True)
+async def test_who_is_cancelled_while_he_waits_in_slurm_does_not_come_back(
+    slurm_cluster, tmp_path, way
+):
+    (alone,) = make_jobs(tmp_path / "alone", 1)
+    pair = make_jobs(tmp_path / "pair", 2)
+    closed = {"partition": "closed", **way}
+    async with (
+        slurm_bench(tmp_path / "alone", slurm_cluster, **closed) as one,
+        slurm_bench(tmp_path / "pair", slurm_cluster, **closed) as two,
+    ):
+        (single,), (first, second) = await one.submit([alone]), await two.submit(pair)
+        down = "waits in Slurm: its partition is down (PartitionDown)"
+        await one.until([single], lambda status: status.reason == down)
+        await two.until([first, second], lambda status: status.reason == down)
+        slurm_cluster.run("scancel", number_of(one, alone), number_of(two, pair[0]))
+        answers = {**await two.end([first]), **await one.end([single])}
+        assert {status.reason for status in answers.values()} == {CANCELLED_EARLY}
+        assert (await two.manager.poll([second]))[second].reason == down
+        await two.manager.cancel(second, "enough")
+        await two.end([second])
+    assert [ended(a)["status"] for a in (alone, *pair)] == ["failed", "failed", "stopped"]
 
 
 async def test_a_job_uses_more_memory_than_it_may(slurm_cluster, tmp_path):

@@ -15,6 +15,7 @@ from daemon.backends.slurm import partition as partitions
 from daemon.backends.slurm.commands import Commands
 from daemon.backends.slurm.partition import best
 from daemon.backends.slurm.scheduler import (
+    WHOLE,
     Later,
     NoAnswer,
     Partition,
@@ -296,10 +297,12 @@ async def test_only_jobs_of_ours_are_seen_in_a_list():
     lines = [
         "12|3|15|PENDING|main|n7|runtable:0123456789ab|Priority",
         "13|N/A|13|RUNNING|main||(null)|None",
+        "16|N/A|16|CANCELLED|main||runtable:ffffffffffff|None",
         "14|0|14|RUNNING|main||a|runtable:x|None",
         "a line of something else",
     ]
-    (found,) = await Commands(Says(0, "\n".join(lines))).jobs()
+    found, left = await Commands(Says(0, "\n".join(lines))).jobs()
+    assert (left.batch, left.index) == ("ffffffffffff", WHOLE)
     assert found == SlurmJob(
         **{"batch": "0123456789ab", "array": "12", "index": 3, "number": "15"},
         **{"state": "PENDING", "reason": "Priority", "partition": "main", "node": "n7"},

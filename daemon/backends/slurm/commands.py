@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from daemon.backends.slurm.said import is_gone, refusal
 from daemon.backends.slurm.scheduler import (
     COMMENT,
+    WHOLE,
     NoAnswer,
     Node,
     Partition,
@@ -50,14 +51,14 @@ class Commands:
         found = []
         for line in done.out.splitlines():
             fields = line.split("|", 7)
-            if len(fields) == 8 and fields[6].startswith(COMMENT) and fields[1].isdecimal():
+            if len(fields) == 8 and fields[6].startswith(COMMENT):
                 array, index, number, state, partition, node, comment, reason = fields
                 batch = comment.removeprefix(COMMENT)
                 found.append(
                     SlurmJob(
                         batch=batch,
                         array=array,
-                        index=int(index),
+                        index=int(index) if index.isdecimal() else WHOLE,
                         number=number,
                         state=state,
                         reason="" if reason == "None" else reason,

@@ -14,6 +14,9 @@ from daemon.backends.slurm.sent import Key, Sent
 from daemon.backends.slurm.snapshot import Snapshot, is_active
 from daemon.backends.slurm.states import Verdict, place, verdict
 
+CANCELLED_EARLY = "somebody cancelled it in Slurm, or it failed there, before it had begun"
+"""Slurm keeps no record of such a job, while it still has others of its array."""
+
 
 @dataclass
 class Attempt:
@@ -53,7 +56,7 @@ class Judge:
         assert attempt.key is not None, f"{path} is in no batch"
         job = snapshot.job(attempt.key)
         if job is None:
-            return await self._missing(path, attempt, sent)
+            return await self._missing(path, attempt, sent, snapshot)
         attempt.missing_since, attempt.number = None, job.number
         attempt.place = place(job)
         found = verdict(job, claimed=attempt.key in snapshot.claimed)
@@ -62,7 +65,9 @@ class Judge:
             return found
         return await self._over(path, attempt, sent, job, found)
 
-    async def _missing(self, path: Path, attempt: Attempt, sent: Sent) -> Verdict:
+    async def _missing(
+        self, path: Path, attempt: Attempt, sent: Sent, snapshot: Snapshot
+    ) -> Verdict:
         """Slurm's list has nothing of it: its record may tell, or it has vanished."""
         job = await self._record(path, attempt, sent)
         if job is not None and not is_active(job):
@@ -70,7 +75,14 @@ class Judge:
         now, written = self._clock(), await asyncio.to_thread(_written, path)
         if attempt.missing_since is None or written != attempt.written:
             attempt.missing_since, attempt.written = now, written
-        if job is not None or now - attempt.missing_since < self._patience.vanished:
+        for_long = now - attempt.missing_since
+        if (
+            not attempt.claimed
+            and snapshot.knows(sent.batch.id)
+            and for_long >= self._patience.visible
+        ):
+            return Verdict("failed", CANCELLED_EARLY, "signal")
+        if job is not None or for_long < self._patience.vanished:
             return Verdict("running", "Slurm has it not in its list")
         begun = await asyncio.to_thread(claim.exists, path)
         words = f"vanished: Slurm knows nothing of its job {sent.batch.array}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from daemon.backends.slurm.scheduler import (
     COMMENT,
+    WHOLE,
     Node,
     Partition,
     Reservation,
@@ -57,7 +58,7 @@ def jobs_of(records: list[Record], user: str) -> list[SlurmJob]:
         if index is not None:
             found.append(_job(record, str(array), index))
             continue
-        places = indices(str(record.get("array_task_string") or ""))
+        places = indices(str(record.get("array_task_string") or "")) or [WHOLE]
         found += [_job(record, str(array), i) for i in places if (array, i) not in single]
     return found
 

@@ -24,6 +24,10 @@ CLOCKS_SECONDS = 5.0
 """By how much the clocks of a cluster may differ."""
 
 
+WHOLE = -1
+"""The place in an array of what is left of it."""
+
+
 class SlurmError(Exception):
     """Something that Slurm was asked for was not done; the text is for people."""
 
@@ -78,6 +82,9 @@ class SlurmJob:
     number. `state` is one of Slurm's words, in capitals, without what it may add to it. `exit_code`
     and `signal` are known of a job that has ended, if at all; `by` is the user who cancelled it.
     `node` is where it runs or ran, as far as is told.
+
+    Of jobs that were cancelled before they began some leave nothing in Slurm's list: of the last
+    one that waited the array is left, which then has the index WHOLE.
     """
 
     batch: str

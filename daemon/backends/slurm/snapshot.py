@@ -38,6 +38,10 @@ class Snapshot:
 
         return min(self.jobs.get(key, []), key=rank, default=None)
 
+    def knows(self, batch_id: str) -> bool:
+        """Whether anything of a batch is in the list."""
+        return any(id_ == batch_id for id_, _ in self.jobs)
+
     def is_after(self, sent_at: float | None) -> bool:
         """Whether what was known to be submitted at `sent_at` has to be in the list."""
         return sent_at is not None and sent_at < self.asked_at
