@@ -34,12 +34,16 @@ class Server:
 
     def post(self, path: str, **content: Any) -> dict[str, Any] | None:
         """The answer of an agent's call; None for none. Raises Refused and Away."""
+        try:
+            token = self._token()
+        except (OSError, ValueError) as error:  # it is just being renewed, perhaps
+            raise Away(f"the token cannot be read: {error}") from error
         request = urllib.request.Request(
             f"{self.url}/api/agent/{path}",
             data=json.dumps({"worker_id": self._name, **content}).encode(),
             headers={
                 "Content-Type": "application/json",
-                "Authorization": f"Bearer {self._token()}",
+                "Authorization": f"Bearer {token}",
             },
         )
         try:

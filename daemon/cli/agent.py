@@ -43,17 +43,24 @@ def command(server: str, name: str, max_jobs: int, token_file: Path | None) -> N
         raise click.UsageError(f"an agent cannot be called {name!r}: {NAME_IS}")
 
     try:
+        _token(token_file)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    try:
         run(server.rstrip("/"), name, max_jobs, token=lambda: _token(token_file), say=click.echo)
     except AgentError as error:
         raise click.ClickException(str(error)) from error
 
 
 def _token(path: Path | None) -> str:
-    """The token, read anew each time, as it may be renewed; it never stands on a command line."""
+    """The token, read anew each time, as it may be renewed; it never stands on a command line.
+
+    Raises OSError, and ValueError when there is none.
+    """
     text = os.environ.get(TOKEN, "") if path is None else path.read_text(encoding="utf-8")
-    if not text.strip():
-        where = (
-            f"the environment variable {TOKEN} is not set" if path is None else f"{path} is empty"
-        )
-        raise click.ClickException(f"{where}: it needs a token of `runtable token add agent NAME`")
-    return text.strip()
+    words = text.split()
+    if len(words) != 1:
+        place = f"the environment variable {TOKEN}" if path is None else str(path)
+        what = "has more than a token in it" if words else "has no token in it"
+        raise ValueError(f"{place} {what}: `runtable token add agent NAME` makes one")
+    return words[0]
