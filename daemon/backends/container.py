@@ -25,6 +25,9 @@ from daemon.backends.context import ManagerContext
 from daemon.backends.here import fence, revoke
 from daemon.backends.news import News
 
+CLOSE_SECONDS = 10.0
+"""For so long an engine that does not answer keeps a manager from being closed."""
+
 
 class ContainerManager:
     """Runs attempts as `config` says. Their images are made ready in the background."""
@@ -163,9 +166,11 @@ class ContainerManager:
             if handle not in self._launching:
                 task.cancel()
         left = [*self._preparing.values(), *([self._tidying] if self._tidying else [])]
-        await asyncio.gather(*left, return_exceptions=True)
-        if self._apptainer is None:
-            await self._states.tidy()
+        with suppress(TimeoutError):  # the next daemon finds what is left by its labels
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*left, return_exceptions=True)
+                if self._apptainer is None:
+                    await self._states.tidy()
 
     def _tell(self, attempt_dir: Path) -> None:
         """There is something to read; with the last word of an attempt its container goes."""
