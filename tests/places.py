@@ -140,7 +140,10 @@ class OnSlurm(Place):
         handle = await manager.submit(attempt)
         await _until_said(manager, handle, "PartitionDown")
         await manager.cancel(handle, reason)
-        await until(lambda: not self.cluster.run("squeue", "--noheader", "--partition=closed"))
+        async with asyncio.timeout(30):  # it is over when Slurm has let go of it
+            while (await manager.poll([handle]))[handle].state == "running":
+                await asyncio.sleep(0.05)
+        assert not self.cluster.run("squeue", "--noheader", "--partition=closed")
         return manager
 
 
