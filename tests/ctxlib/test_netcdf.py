@@ -91,7 +91,7 @@ def without_slashes(dataset):
     return dataset.rename({name: name.replace("/", "_") for name in dataset if "/" in name})
 
 
-several = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+several = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @several

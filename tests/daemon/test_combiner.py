@@ -201,4 +201,4 @@ def test_it_dies_with_its_daemon(tmp_path):
     )
     assert parent.returncode == -signal.SIGKILL
     pid = int(parent.stdout)
-    wait_until(lambda: (found := processes.read(pid)) is None or found.zombie, timeout=5)
+    wait_until(lambda: (found := processes.read(pid)) is None or found.zombie)
