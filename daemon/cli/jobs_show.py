@@ -93,7 +93,8 @@ def describe(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "State", _state(job)
     if job["problem"]:
         yield "Problem", job["problem"]
-    if job["ended"] is not None and job["attempt"] and job["combined"] in (0, 1, 2):
+    has_results = job["attempt"] and not job["command"] and job["combined"] in (0, 1, 2)
+    if job["ended"] is not None and has_results:
         yield "Results", RESULTS[job["combined"]]
     if job["after"]:
         yield "After", job["after"]
