@@ -194,7 +194,7 @@ class Managers:
             grouped.setdefault((await self._route(handle)).key, []).append(handle)
         needed = {*grouped, *self._current.values(), *(+self._submitting)}
         for key in set(self._made) - needed:
-            await self._made.pop(key).close()
+            await self._close(key)
         kept = {handle for group in grouped.values() for handle in group}
         self._routes = {handle: r for handle, r in self._routes.items() if handle in kept}
         return grouped
@@ -223,9 +223,15 @@ class Managers:
 
     async def close(self) -> None:
         """Let go of everything."""
-        for manager in self._made.values():
-            await manager.close()
-        self._made.clear()
+        for key in list(self._made):
+            await self._close(key)
+
+    async def _close(self, key: str) -> None:
+        try:
+            await self._made.pop(key).close()
+        except Exception as error:  # noqa: BLE001 - a package's own manager
+            words = f"its manager did not close: {type(error).__name__}: {error}"
+            self._context.log(f"backend {json.loads(key)[0]}: {words}")
 
     async def _route(self, handle: str) -> _Route:
         """Who has an attempt: of an earlier daemon's its request tells."""

@@ -23,6 +23,7 @@ from ctxlib.journal import Entry, JournalReader
 from daemon.backends import ContextBroken, Manager, Status, Unavailable
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import NoManager
+from daemon.backends.configurations.registry import host_problems
 from daemon.backends.context import ManagerContext
 
 PREFIX = ".backend-test-"
@@ -62,12 +63,27 @@ async def trial(
 
     `context` is the service's.
     """
-    problems = await asyncio.to_thread(config.check_host)
+    problems = await asyncio.to_thread(host_problems, config)
     for problem in problems:
         yield Step("host", "note", problem)
     if not problems:
         yield Step("host", "ok", "all that the configuration names is there")
     folder = await asyncio.to_thread(_make_folder, context.folder)
+    try:
+        async for step in _try(config, context, folder, seconds):
+            yield step
+    except NoManager as error:
+        yield Step("manager", "failed", str(error))
+    except Exception as error:  # noqa: BLE001 - a package's own code
+        yield Step("manager", "failed", f"its manager failed: {type(error).__name__}: {error}")
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _try(
+    config: BackendConfig, context: ManagerContext, folder: Path, seconds: float
+) -> AsyncIterator[Step]:
+    """Run the job as one of the database in `folder`; raises what the manager does."""
     log: list[str] = []
     surroundings = dataclasses.replace(
         context,
@@ -83,26 +99,19 @@ async def trial(
         inside = folder / "lib"
         inside.symlink_to(os.path.relpath(context.library, folder))
         surroundings = dataclasses.replace(surroundings, library=inside)
+    make: Any = config.manager_class()
+    manager = cast("Manager", make(config, surroundings))
     try:
-        try:
-            make: Any = config.manager_class()
-            manager = cast("Manager", make(config, surroundings))
-        except NoManager as error:
-            yield Step("manager", "failed", str(error))
-            return
-        try:
-            attempt = await asyncio.to_thread(_write_job, folder, config)
-            said: list[str] = []
-            async for step in _run(manager, attempt, seconds):
-                said.append(step.words)
-                yield step
-            for line in log:
-                if not any(part in line for words in said for part in _parts(words)):
-                    yield Step("log", "note", line)
-        finally:
-            await manager.close()
+        attempt = await asyncio.to_thread(_write_job, folder, config)
+        said: list[str] = []
+        async for step in _run(manager, attempt, seconds):
+            said.append(step.words)
+            yield step
+        for line in log:
+            if not any(part in line for words in said for part in _parts(words)):
+                yield Step("log", "note", line)
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await manager.close()
 
 
 def _parts(words: str) -> list[str]:

@@ -48,6 +48,7 @@ def show(directory: str | None) -> None:
 
 def _show_named(folder: Path) -> None:
     from daemon.backends.configurations import ConfigurationError, files
+    from daemon.backends.configurations.registry import host_problems
     from daemon.cli.output import print_table
 
     rows = []
@@ -57,7 +58,8 @@ def _show_named(folder: Path) -> None:
         except (ConfigurationError, OSError) as error:
             rows.append([name, "?", f"cannot be used: {error}"])
         else:
-            rows.append([name, config.type, "; ".join(config.check_host()) or "ready"])
+            problems = host_problems(config)
+            rows.append([name, config.type, "; ".join(problems) or "ready"])
     if rows:
         click.echo(f"\nConfigurations in {folder / files.FOLDER}")
         print_table(["name", "type", "state"], rows)
@@ -73,6 +75,7 @@ def validate(file: str, backend_type: str | None) -> None:
     What is missing on this machine alone is shown, and does not make it wrong.
     """
     from daemon.backends.configurations import ConfigurationError, files
+    from daemon.backends.configurations.registry import host_problems, without_manager
 
     expected = None if backend_type is None else _type(backend_type)
     try:
@@ -83,7 +86,10 @@ def validate(file: str, backend_type: str | None) -> None:
         raise click.UsageError(f"{file} is not there") from error
     click.echo(f"{file} is right")
     _describe(config)
-    for problem in config.check_host():
+    problems = host_problems(config)
+    if words := without_manager(type(config)):
+        problems.append(f"{config.type} cannot run jobs: {words}")
+    for problem in problems:
         click.echo(f"On this machine: {problem}", err=True)
 
 

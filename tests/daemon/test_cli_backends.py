@@ -173,6 +173,51 @@ def package(tmp_path: Path) -> Path:
     return site
 
 
+WRONG = '''
+from pydantic import field_validator
+from daemon.backends.configurations import BackendConfig
+
+class WrongConfig(BackendConfig):
+    """Jobs that nothing comes of."""
+
+    secret: str = ""
+
+    @field_validator("secret", mode="before")
+    @classmethod
+    def _look_up(cls, value):
+        return {"": ""}[value]
+
+    def check_host(self):
+        raise RuntimeError("no such host")
+
+    @classmethod
+    def manager_class(cls):
+        import no_such_module
+'''
+
+
+def test_what_is_wrong_in_a_package_is_its_own(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (package / "wrong_backend.py").write_text(WRONG)
+    (package / "hpc_backend-1.0.dist-info/entry_points.txt").write_text(
+        "[runtable.backends]\nwrong = wrong_backend:WrongConfig\n"
+    )
+    monkeypatch.syspath_prepend(package)
+    files.save(tmp_path / "backends" / "one.yml", "type: wrong\n")
+    files.save(tmp_path / "backends" / "two.yml", "type: wrong\nsecret: s3cret\n")
+    listed = run("list")
+    assert listed.exit_code == 0
+    assert "No module named 'no_such_module'" in listed.stdout
+    assert "its package cannot check this host: RuntimeError: no such host" in listed.stdout
+    assert "type wrong: its package cannot check it: KeyError" in listed.stdout
+    checked = run("validate", "one")
+    assert checked.exit_code == 0
+    assert "cannot run jobs: ModuleNotFoundError" in checked.stderr
+    checked = run("validate", "two")
+    assert (checked.exit_code, "s3cret" in checked.stderr) == (2, False)
+
+
 def test_a_type_of_an_installed_package_works_everywhere(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,22 @@ async def test_this_machine_is_counted_once_for_all_its_configurations(
     assert await managers.room("night", at_work) == 7 - 4
 
 
+async def test_a_manager_that_does_not_close_keeps_no_other_from_it(
+    tmp_path: Path,
+    made: list[Remembering],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    managers = managers_of(tmp_path)
+    for name in ("first", "second"):
+        configure(tmp_path, name, "type: local\n")
+        await managers.room(name, {})
+    monkeypatch.setattr(made[0], "close", lambda: 1 / 0)
+    await managers.close()
+    assert made[1].asked == [("close", "")]
+    assert "backend first: its manager did not close: ZeroDivisionError" in caplog.text
+
+
 def test_backends_have_names(tmp_path: Path) -> None:
     backends = Backends(tmp_path, has_slurm=lambda: True)
     configure(tmp_path, "gpu", "type: local\n")

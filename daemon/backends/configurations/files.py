@@ -76,6 +76,10 @@ def validated(config: type[C], values: Mapping[str, Any]) -> C:
         return config.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigurationError(in_words(error, config)) from None
+    except Exception as error:  # noqa: BLE001 - a package's own code
+        # Its text may hold a value, and that a secret.
+        words = f"type {config.type_name()}: its package cannot check it: {type(error).__name__}"
+        raise ConfigurationError([words]) from None
 
 
 def read(path: Path, expected: type[BackendConfig] | None = None) -> BackendConfig:

@@ -65,6 +65,14 @@ def without_manager(config: type[BackendConfig]) -> str:
     return ""
 
 
+def host_problems(config: BackendConfig) -> list[str]:
+    """What stands in the way of using `config` on this host: what it says itself, in words."""
+    try:
+        return config.check_host()
+    except Exception as error:  # noqa: BLE001 - a package's own code
+        return [f"its package cannot check this host: {type(error).__name__}: {error}"]
+
+
 def _package(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "?"
 
