@@ -19,6 +19,8 @@ from daemon.backends.container_command import ATTEMPT, FOLDER, KEEP, folder_labe
 
 ANSWER_SECONDS = 60.0
 """Within this time an engine has to answer; what makes images has longer."""
+CHECK_SECONDS = 15.0
+"""Within this time it has to say that it is there; a job that is to start waits for it."""
 FRESH_SECONDS = 5.0
 """For so long an engine that has answered is not asked whether it does, nor for the same image."""
 IMAGE_SECONDS = 3600.0
@@ -90,7 +92,7 @@ class Engine:
         if time.monotonic() - self._answered < FRESH_SECONDS:
             return
         try:
-            await self.ask("version", "--format", "{{json .}}")
+            await self.ask("version", "--format", "{{json .}}", seconds=CHECK_SECONDS)
         except (EngineError, Unavailable) as error:
             group = "; its users are those of the group docker" if _DENIED in str(error) else ""
             raise Unavailable(f"{self.program} cannot run containers now: {error}{group}") from None
