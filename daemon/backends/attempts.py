@@ -142,11 +142,14 @@ def _progress(entries: list[Entry]) -> tuple[int, str | None, list[str]]:
     runner, variable, order = 0, None, []
     for entry in entries:
         if entry.kind == "runner":
-            runner, variable = entry.fields["n"], None
+            runner = entry.fields["n"]
         elif entry.kind == "plan":
             order = entry.fields["order"]
         elif entry.kind == "started":
             variable = entry.fields["variable"]
-        elif entry.kind in ("finished", "failed", "died"):
+        elif entry.kind == "died":
+            # Told to end together with its watcher, it may be begun again for a moment.
+            variable = entry.fields.get("retried")
+        elif entry.kind in ("finished", "failed"):
             variable = None
     return runner, variable, order

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from job_helpers import make_job
+from job_helpers import entries, errors, make_job
 
+from ctxlib.journal import JournalWriter, file_name
+from daemon.backends.attempts import blame
 from daemon.backends.configurations import SlurmConfig
 from daemon.backends.slurm import batches
 from daemon.backends.slurm import partition as partitions
@@ -106,6 +108,24 @@ def test_who_was_killed_from_outside_goes_on_and_who_killed_himself_does_not():
     # The variable that was at work is to blame for these alone.
     blamed = {"TIMEOUT": "timeout", "OUT_OF_MEMORY": "memory", "NODE_FAIL": None, "PREEMPTED": None}
     assert {state: verdict(job(state), claimed=True).code for state in blamed} == blamed
+
+
+def test_the_variable_at_work_is_told_even_if_its_runner_ended_a_moment_earlier(tmp_path):
+    attempt = make_job(tmp_path)
+    watcher, runner = (JournalWriter(attempt / file_name(n)) for n in (0, 1))
+    watcher.write("runner", n=1)
+    runner.write("plan", order=["first", "slow", "after"])
+    for name in ("first", "slow"):
+        runner.write("started", variable=name)
+    runner.write("finished", variable="first", summary=None, data=None, fragment=None)
+    watcher.write("died", n=1, reason="SIGTERM", code="signal", variable=None, retried="slow")
+    watcher.write("runner", n=2)
+    blame(attempt, "its time was over", "timeout")
+    assert errors(attempt) == {"slow": "timeout: killed: its time was over"}
+    blame(attempt, "its time was over", "timeout")
+    assert len(entries(attempt, "died")) == 2
+    for journal in (watcher, runner):
+        journal.close()
 
 
 def test_how_a_job_is_called_by_people():
