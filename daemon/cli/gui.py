@@ -31,6 +31,12 @@ def command(directory: str | None, software_opengl: bool) -> None:  # noqa: ARG0
         click.echo("No browser could be opened here; open the address in yours.", err=True)
 
 
+def _supervised(folder: Path) -> str:
+    """Where to look when it runs under Supervisor, or should."""
+    log = folder / "web.log"
+    return f" (what it said under Supervisor is in {log})" if log.exists() else ""
+
+
 def _address(folder: Path) -> str:
     path = folder / ADDRESS
     try:
@@ -38,9 +44,9 @@ def _address(folder: Path) -> str:
     except FileNotFoundError:
         raise click.ClickException(
             f"no page is served for {folder}: {ADDRESS}, where the program that serves it leaves "
-            f"its address, is not there; start it with `{program()} web {quote(folder)}`. From "
-            "Python, RunTable of ctxlib reads the table; DAMNIT's own desktop program opens the "
-            "folder as well"
+            f"its address, is not there; start it with `{program()} web {quote(folder)}`"
+            f"{_supervised(folder)}. From Python, RunTable of ctxlib reads the table; DAMNIT's own "
+            "desktop program opens the folder as well"
         ) from None
     try:
         url = json.loads(text)["url"]

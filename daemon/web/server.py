@@ -120,7 +120,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         except (OSError, OverflowError) as error:
             raise WebError(
                 f"cannot listen on {host}, port {port}: {error}; choose others with --host and "
-                "--port (without --port a free one is taken)"
+                "--port, or the settings web_host and web_port (port 0: one that is free)"
             ) from error
         listener.listen(128)
         yield listener
