@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -64,6 +65,7 @@ def command(
             last = item
         log = service.call("job", job=job["id"])["log"]
     why = f": {last['reason']}" if last.get("reason") else ""
-    click.echo(f"{last.get('state', 'left to a daemon')}{why}; its output is in {log}", err=True)
+    where = f"; its output is in {log}" if Path(log).exists() else ""
+    click.echo(f"{last.get('state', 'left to a daemon')}{why}{where}", err=True)
     if last.get("state") in ENDED[1:]:
         sys.exit(1)
