@@ -201,6 +201,28 @@ def test_backends_have_names(tmp_path: Path) -> None:
             backends.configuration(name)
 
 
+def test_which_backends_variables_may_name(tmp_path: Path) -> None:
+    backends = Backends(tmp_path)
+    configure(tmp_path, "fits", "type: local\ncommand: make\n")
+    configure(tmp_path, "hand", "type: sequential\n")
+    configure(tmp_path, "wrong", "type: local\ntimeout: 1\n")
+    found = backends.for_variables()
+    assert [name for name, why in found.items() if not why] == [
+        "agent",
+        "cluster",
+        "local",
+        "wrong",
+    ]
+    assert found["fits"].startswith(
+        "is for commands, by its command: `runtable run --backend fits`"
+    )
+    assert "`reprocess --foreground`" in found["hand"]
+    new = tmp_path / "backends/new.yml"
+    new.write_text("type: local\n")
+    new.rename(tmp_path / "backends/fits.yml")
+    assert backends.for_variables()["fits"] == ""
+
+
 def test_a_configuration_for_once_is_kept_under_a_name_of_its_own(tmp_path: Path) -> None:
     backends = Backends(tmp_path)
     config = LocalConfig.model_validate({"timeout": 99, "secret_env_vars": {"TOKEN": "env:TOKEN"}})
