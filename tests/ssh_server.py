@@ -57,7 +57,9 @@ class SshServer:
             "known_hosts": str(self.known_hosts),
         }
         text = _CONFIGURATION.format(port=self.port, folder=folder)
-        set_ = " ".join(f'"{name}={value}"' for name, value in environment.items())
+        # The user's own .bashrc, which may take long, is not read by a shell within another one.
+        given = {**environment, "SHLVL": "2"}
+        set_ = " ".join(f'"{name}={value}"' for name, value in given.items())
         (folder / "sshd_config").write_text(f"{text}SetEnv {set_}\n")
         self._process: subprocess.Popen[bytes] | None = None
 
