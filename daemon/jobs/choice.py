@@ -9,6 +9,14 @@ from daemon.jobs.job import COMBINED, PENDING, Job, Work, job_of
 LONGEST_PAUSE = 60.0
 """Seconds that a job pauses at most; what is further ahead is of a clock that has stepped back."""
 
+_IN_THE_WAY = """o.proposal = j.proposal AND o.run = j.run AND o.id != j.id
+        AND (o.data = j.data OR 'all' IN (o.data, j.data))
+        AND (o.state IN ('dispatched', 'running', 'stop_requested')
+             OR (o.state = 'queued' AND o.position < j.position))
+        AND o.command IS NULL
+        AND NOT (j.part != '' AND o.part != '' AND j.after IS o.after)"""
+"""Of a job j that computes variables: the jobs o for the same results that go before it."""
+
 _FREE = f"""state = 'queued' AND (not_before <= :now OR not_before > :now + {LONGEST_PAUSE})
     AND NOT EXISTS (SELECT 1 FROM jobs AS b
         WHERE b.id = j.after AND b.state IN {UNFINISHED})
@@ -16,12 +24,7 @@ _FREE = f"""state = 'queued' AND (not_before <= :now OR not_before > :now + {LON
             json_each(CASE WHEN json_valid(j.inputs) THEN j.inputs ELSE '[]' END) AS i
         WHERE b.id = i.value AND b.state IN {UNFINISHED}))
     AND (j.command IS NOT NULL OR NOT EXISTS (
-        SELECT 1 FROM jobs AS o WHERE o.proposal = j.proposal AND o.run = j.run AND o.id != j.id
-        AND (o.data = j.data OR 'all' IN (o.data, j.data))
-        AND (o.state IN ('dispatched', 'running', 'stop_requested')
-             OR (o.state = 'queued' AND o.position < j.position))
-        AND o.command IS NULL
-        AND NOT (j.part != '' AND o.part != '' AND j.after IS o.after)))"""
+        SELECT 1 FROM jobs AS o WHERE {_IN_THE_WAY}))"""
 """Jobs that may start: never two of the same run and data at once, and those in their order, so
 that what was computed from older data cannot replace what is newer. The parts of one run that do
 not need each other run beside each other."""
@@ -47,6 +50,19 @@ _NEEDED = f"""SELECT 1 FROM jobs AS f,
     WHERE f.proposal = j.proposal AND f.run = j.run AND i.value = j.id
     AND (f.state IN {UNFINISHED} OR (f.combined = {PENDING} AND f.attempt >= f.first_attempt))"""
 """Jobs that still take something from the fragments of job j."""
+
+
+_BEFORE = f"""SELECT o.id, o.state FROM jobs AS j JOIN jobs AS o ON o.id = j.after
+    WHERE j.id = :id AND o.state IN {UNFINISHED}
+    UNION ALL SELECT o.id, o.state FROM jobs AS j JOIN jobs AS o ON {_IN_THE_WAY}
+    WHERE j.id = :id AND j.command IS NULL LIMIT 1"""
+"""A job that has to end before job j."""
+
+
+def before(connection: sqlite3.Connection, job_id: str) -> str:
+    """Which job has to end before a queued one begins, in words; "" when none has to."""
+    row = connection.execute(_BEFORE, {"id": job_id}).fetchone()
+    return "" if row is None else f"waits for job {row['id']}, which is {row['state']}"
 
 
 def backends(connection: sqlite3.Connection) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from daemon.database import Database
+from daemon.jobs import choice
 from daemon.jobs.changes import UnknownJob, row_of
 from daemon.jobs.job import job_of
 from daemon.jobs.states import State
@@ -59,8 +60,7 @@ class Records:
         which = "" if state is None else "WHERE state = :state"
         values = {"limit": limit, "state": None if state is None else state.value}
         query = f"SELECT * FROM jobs {which} ORDER BY position DESC LIMIT :limit"
-        rows = await self._db.read(lambda c: c.execute(query, values).fetchall())
-        return [_job(row) for row in rows]
+        return await self._db.read(lambda c: [_job(c, row) for row in c.execute(query, values)])
 
     async def job(self, job_id: str) -> Record:
         """A job with its `attempts`, its `history` and the ids of those that are `following`."""
@@ -70,7 +70,7 @@ class Records:
                 return [_plain(row) for row in connection.execute(query, (job_id,))]
 
             return {
-                **_job(row_of(connection, job_id)),
+                **_job(connection, row_of(connection, job_id)),
                 "attempts": rows("SELECT * FROM attempts WHERE job = ? ORDER BY number"),
                 "history": rows("SELECT * FROM history WHERE job = ? ORDER BY id"),
                 "following": [row["id"] for row in rows("SELECT id FROM jobs WHERE after = ?")],
@@ -79,13 +79,15 @@ class Records:
         return await self._db.read(read)
 
 
-def _job(row: sqlite3.Row) -> Record:
+def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> Record:
+    waits = row["waiting_reason"]
     try:
-        job_of(row)
+        if job_of(row).state is State.QUEUED and not waits:
+            waits = choice.before(connection, row["id"])
         problem = ""
     except ValueError as error:
         problem = str(error)
-    return {**_plain(row), "problem": problem}
+    return {**_plain(row), "waiting_reason": _value("waiting_reason", waits), "problem": problem}
 
 
 def _plain(row: Mapping[str, Any] | sqlite3.Row) -> Record:

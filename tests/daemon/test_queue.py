@@ -13,6 +13,7 @@ from daemon.jobs.changes import UnknownJob
 from daemon.jobs.job import Work
 from daemon.jobs.parts import Later
 from daemon.jobs.queue import RETRY_PAUSE, Queue
+from daemon.jobs.records import Records
 from daemon.jobs.states import OldAttempt, Refused, State, Who
 from daemon.jobs.tables import MIGRATIONS
 
@@ -165,11 +166,15 @@ async def test_live_newest_first_then_backfill_in_order(inbox, queue):
     assert await queue.claim() is None
 
 
-async def test_never_two_of_the_same_run_and_data(queue):
+async def test_never_two_of_the_same_run_and_data(queue, db):
     await queue.create([work(1), work(1), work(1, "proc"), work(1, "all"), work(2)])
     raw, proc, other = [await queue.claim() for _ in range(3)]
     assert (raw.id, proc.id, other.id) == ("j1", "j3", "j5")
     assert await queue.claim() is None
+    told = {job["id"]: job["waiting_reason"] for job in await Records(db).recent(9)}
+    assert told["j2"] == "waits for job j1, which is dispatched"
+    assert told["j4"].startswith("waits for job j")
+    assert told["j1"] == told["j5"] == ""
     await end(queue, raw)
     second = await queue.claim()
     assert second.id == "j2"
@@ -179,11 +184,13 @@ async def test_never_two_of_the_same_run_and_data(queue):
     assert (await queue.claim()).id == "j4"
 
 
-async def test_after_another_job(queue):
+async def test_after_another_job(queue, db):
     (first,) = await queue.create([work(1)])
     await queue.create([work(2, after=first.id), work(3)])
     assert [(await queue.claim()).run for _ in range(2)] == [1, 3]
     assert await queue.claim() is None
+    told = (await Records(db).job("j2"))["waiting_reason"]
+    assert told == "waits for job j1, which is dispatched"
     await end(queue, await queue.get(first.id), State.FAILED)
     assert (await queue.claim()).run == 2
 
