@@ -3,13 +3,18 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.cli.chosen_backend import chosen_backend
-from daemon.cli.folder import connect, database_folder, in_option
+from daemon.cli.folder import connect, database_folder, in_option, program
 
+if TYPE_CHECKING:  # imported where needed, because every command's start would pay for it
+    from daemon.cli.connection import Connection
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
 ENDED = ("finished", "failed", "stopped", "canceled")
 
 
@@ -50,22 +55,29 @@ def command(
         click.echo(f"job {job['id']}", err=True)
         if no_wait:
             return
-        last: dict[str, Any] = {}
-        for item in service.stream("follow", jobs=[job["id"]]):
-            if item["kind"] == "waiting" and item["reason"]:
-                click.echo(f"{asked['backend']}: {item['reason']}", err=True)
-            if item["kind"] != "job" or item["id"] != job["id"]:
-                continue
-            if (
-                item["state"] == "queued"
-                and item["reason"]
-                and item["reason"] != last.get("reason")
-            ):
-                click.echo(f"waits: {item['reason']}", err=True)
-            last = item
+        try:
+            last = _followed(service, job["id"], asked["backend"])
+        except KeyboardInterrupt:
+            who = "What has begun" if service.daemon is None else "The daemon"
+            click.echo(f"{who} goes on; `{program()} jobs stop {job['id']}` ends it", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
         log = service.call("job", job=job["id"])["log"]
     why = f": {last['reason']}" if last.get("reason") else ""
     where = f"; its output is in {log}" if Path(log).exists() else ""
     click.echo(f"{last.get('state', 'left to a daemon')}{why}{where}", err=True)
     if last.get("state") in ENDED[1:]:
         sys.exit(1)
+
+
+def _followed(service: "Connection", job: str, backend: str) -> dict[str, Any]:
+    """The last that is heard of a job; says meanwhile what it waits for."""
+    last: dict[str, Any] = {}
+    for item in service.stream("follow", jobs=[job]):
+        if item["kind"] == "waiting" and item["reason"]:
+            click.echo(f"{backend}: {item['reason']}", err=True)
+        if item["kind"] != "job" or item["id"] != job:
+            continue
+        if item["state"] == "queued" and item["reason"] and item["reason"] != last.get("reason"):
+            click.echo(f"waits: {item['reason']}", err=True)
+        last = item
+    return last

@@ -1,13 +1,15 @@
 """Where jobs run: several backends at once, by name and by file, for variables and commands."""
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from beamtime import Beamtime
+from beamtime import RUNTABLE, Beamtime
 from containers import IMAGE, ContainerEngine, volumes
 from helpers import wait_until
 from secrecy import kept_secret
@@ -112,9 +114,19 @@ def test_commands_run_where_they_are_told_to(beamtime: Beamtime) -> None:
     assert late.returncode == 1
     assert "took longer than" in late.stderr
     assert sleeping("987", "988") == []
-    waiting = beamtime.run("run", "--no-wait", "--", "echo begun; sleep 989").stderr.split()[1]
+    left = subprocess.Popen(
+        [*RUNTABLE, "run", "--", "echo begun; sleep 989"],
+        cwd=beamtime.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert left.stderr is not None
+    waiting = left.stderr.readline().split()[1]
     log = beamtime.folder / f"process_logs/{waiting}.out"
     wait_until(lambda: log.exists() and "begun" in log.read_text())
+    left.send_signal(signal.SIGINT)
+    said = left.communicate(timeout=20)[1]
+    assert (left.returncode, f"jobs stop {waiting}` ends it" in said) == (130, True)
     beamtime.run("jobs", "stop", waiting)
     wait_until(lambda: state(beamtime, waiting) == "stopped")
     assert sleeping("989") == []
