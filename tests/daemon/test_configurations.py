@@ -240,6 +240,8 @@ def test_slurm_over_ssh(tmp_path: Path) -> None:
         "ponline_p11",
         str(tmp_path / "shared/id_rsa"),
     )
+    # What nobody has given is still left to the settings, and to ~/.ssh/config.
+    assert not {"time_limit", "port"} & config.model_fields_set
     assert config.check_host() == [f"key_file does not exist: {tmp_path}/shared/id_rsa"]
     metadata.write_text('{"onlineAnalysis": {}}')
     bare = SlurmSshConfig(beamtime_metadata=str(metadata)).resolved()
