@@ -211,7 +211,7 @@ async def test_how_slurm_ends_a_job_is_said_in_words(slurm_cluster, tmp_path, wa
     assert [values(attempt) for attempt in attempts.values()] == [{"first": 1}] * 4
 
 
-@pytest.mark.parametrize("way", ["here", "slurmrestd", "later_rest"], indirect=True)
+@pytest.mark.parametrize("way", ["here", "slurmrestd"], indirect=True)
 async def test_who_is_cancelled_while_he_waits_in_slurm_does_not_come_back(
     slurm_cluster, tmp_path, way
 ):
