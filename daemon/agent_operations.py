@@ -18,8 +18,9 @@ from daemon.jobs.states import State
 if TYPE_CHECKING:
     from daemon.service import Service
 
-TAKEN_IN_SECONDS = 5.0
-"""How long a report may wait until the queue has it; it is kept in any case."""
+TAKEN_IN_SECONDS = 2.0
+"""How long a report may wait until the queue has it; it is kept in any case. Many programs give up
+after 5 s without an answer."""
 LOOK_SECONDS = 0.02
 
 SHOWS = {

@@ -122,7 +122,12 @@ def test_an_agent_written_from_the_document(beamtime: Beamtime) -> None:
         program = [sys.executable, str(HERE / "agent_of_the_document.py")]
         simulated = simulate(beamtime, http)
         with agent(program, beamtime.path, **environment) as process:
-            wait_until(lambda: http.get(f"/status/{simulated}").json()["status"] == "finished")
+
+            def is_simulated() -> bool:
+                assert process.poll() is None, (beamtime.path / "agent.out").read_text()
+                return bool(http.get(f"/status/{simulated}").json()["status"] == "finished")
+
+            wait_until(is_simulated)
             check_simulated(beamtime, http, simulated)
             wait_until(lambda: states(beamtime)[11] == "running")
             assert http.delete(f"/api/job/{by_http}").json()["code"] == "conflict"
