@@ -92,14 +92,14 @@ def test_a_backend_is_a_name_a_file_or_a_line(
     file.rename(awkward)
     for given, name in [(awkward, "so-fast-v2"), ("local:timeout=90", "local")]:
         cli("reprocess", "1", "--backend", given, "--no-wait")
-        asked = cli_service.asked[-1][1]
-        assert (asked["backend"], asked["configuration"]["timeout"]) == (name, 90)
-    for wrong, why in [
+        last = cli_service.asked[-1][1]
+        assert (last["backend"], last["configuration"]["timeout"]) == (name, 90)
+    for line, why in [
         ("local:timeout=1", "local:timeout=1: timeout: Input should be greater"),
         ("loca:", "there is no 'loca' (did you mean 'local'?"),
         ("none.yml", "none.yml cannot be read: No such file or directory"),
     ]:
-        answer = cli("reprocess", "1", "--backend", wrong)
+        answer = cli("reprocess", "1", "--backend", line)
         assert (answer.exit_code, why in answer.stderr) == (2, True), answer.stderr
     file.write_text("type: local\ntimeout: 1\n")
     answer = cli("reprocess", "1", "--backend", file)
