@@ -200,6 +200,23 @@ async def test_what_operators_have_ended_is_ended_by_the_next_daemon(bench):
     assert (await bench.settled(failed)).reason == "it never ends"
 
 
+async def test_what_was_taken_back_is_followed_until_its_backend_has_let_go_of_it(bench):
+    bench.manager.unclaimed = True
+    await bench.start()
+    job_id = await bench.submit()
+    await eventually(lambda: bench.manager.submitted)
+    handle = f"{bench.manager.submitted[0].folder}\n12"
+    await bench.queue.save_handle(await bench.queue.get(job_id), handle)
+    await bench.scheduler.stop()
+    await bench.queue.cancel(job_id, by="alice@host", why="not wanted")
+    await bench.again()
+    assert [each["job"] for each in bench.scheduler.running()] == [job_id]
+    assert not (await bench.queue.get(job_id)).settled
+    bench.manager.lost[handle] = "nobody had begun with it"
+    job = await bench.settled(job_id)
+    assert (job.state, job.reason, job.attempt) == (State.CANCELED, "not wanted", 1)
+
+
 async def test_a_clock_that_steps_back_an_hour_costs_nothing(bench):
     bench.time = 1e9
     await bench.start()
