@@ -18,7 +18,7 @@ class FakeLink:
             raise self.answer
         return self.answer
 
-    def is_up(self) -> bool:
+    async def is_up(self) -> bool:
         return True
 
     def close(self) -> None:

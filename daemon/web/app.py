@@ -58,7 +58,7 @@ def make_app(link: Link, access: Access, tokens: Tokens, hosts: Collection[str])
     @api.get("/health", tags=["health"], response_model=Health)
     async def health(request: Request) -> Health:
         """Whether this answers; the only path that needs no token."""
-        up = request.app.state.link.is_up()
+        up = await request.app.state.link.is_up()
         return Health(status="ok", version=__version__, daemon="up" if up else "away")
 
     @api.get("/daemon", tags=["health"])

@@ -1,7 +1,9 @@
 """`/api/logs`, `/api/progress`, `/api/result`, `/api/job-info`: what a job has left, and says."""
 
+import asyncio
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +49,8 @@ async def job_info(request: Request, caller: Viewer, job_id: JobId) -> dict[str,
 async def progress(request: Request, caller: Viewer, job_id: JobId) -> dict[str, Any]:  # noqa: ARG001
     """How far a job is: what it has written itself, or which of its variables it is at."""
     job = await _job(request, job_id)
-    own = _own_json(_folder(request, job_id) / "progress" / "progress.json")
+    path = _folder(request, job_id) / "progress" / "progress.json"
+    own = await asyncio.to_thread(_own_json, path)
     return own or job["running"] or {"progress": "No updates yet."}
 
 
@@ -55,7 +58,8 @@ async def progress(request: Request, caller: Viewer, job_id: JobId) -> dict[str,
 async def result(request: Request, caller: Viewer, job_id: JobId) -> dict[str, Any]:  # noqa: ARG001
     """What came of a job: what it has written itself, or how each of its variables ended."""
     job = await _job(request, job_id)
-    own = _own_json(_folder(request, job_id) / "results" / "result.json")
+    path = _folder(request, job_id) / "results" / "result.json"
+    own = await asyncio.to_thread(_own_json, path)
     if own is not None:
         return own
     if job["state"] not in TERMINAL:
@@ -68,8 +72,8 @@ async def result(request: Request, caller: Viewer, job_id: JobId) -> dict[str, A
 async def logs(request: Request, caller: Viewer, job_id: JobId) -> StreamingResponse:  # noqa: ARG001
     """What a job has printed."""
     job = await _job(request, job_id)
-    own = _open(_folder(request, job_id) / "logs" / f"{job_id}.log")
-    of_run = _open(Path(job["log"]))
+    paths = (_folder(request, job_id) / "logs" / f"{job_id}.log", Path(job["log"]))
+    own, of_run = await asyncio.to_thread(lambda: [_open(path) for path in paths])
     if own is None and of_run is None:
         raise Refusal(404, "no_log", "Logs not available for this job")
     return StreamingResponse(_lines(own, of_run, job), media_type="text/plain; charset=utf-8")
@@ -89,12 +93,15 @@ def _folder(request: Request, job_id: str) -> Path:
 
 
 def _open(path: Path) -> IO[bytes] | None:
-    """The file at `path`; None when it is not there, or a link, which may lead anywhere."""
+    """The file at `path`; None when it is no file: a link may lead anywhere, a pipe may wait."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    return os.fdopen(fd, "rb")
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return os.fdopen(fd, "rb")
+    os.close(fd)
+    return None
 
 
 def _own_json(path: Path) -> dict[str, Any] | None:
@@ -112,14 +119,29 @@ def _own_json(path: Path) -> dict[str, Any] | None:
 
 
 def _lines(own: IO[bytes] | None, of_run: IO[bytes] | None, job: dict[str, Any]) -> Iterator[bytes]:
-    """What the job's own log has, and then what the log of its run has of it."""
+    """What the job's own log has, and then what the log of its run has of it, piece by piece."""
     if own is not None:
         with own:
             while chunk := own.read(CHUNK):
                 yield chunk
     if of_run is not None:
-        part = JobPart(job["id"])
         with of_run:
-            for line in of_run:
-                if part.has(line, job["attempts"]):
-                    yield line
+            yield from _part(of_run, job)
+
+
+def _part(log: IO[bytes], job: dict[str, Any]) -> Iterator[bytes]:
+    """What a log has of a job, many lines at once: each piece goes through a thread."""
+    part = JobPart(job["id"])
+    piece = bytearray()
+    begins, ours = True, False
+    while line := log.readline(CHUNK):  # a line may be as long as the whole log
+        if begins:
+            ours = part.has(line, job["attempts"])
+        begins = line.endswith(b"\n")
+        if ours:
+            piece += line
+        if len(piece) >= CHUNK:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)

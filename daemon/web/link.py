@@ -32,9 +32,12 @@ class Link:
         work = partial(self._call, op, arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def is_up(self) -> bool:
+    async def is_up(self) -> bool:
         """Whether somebody is there to be asked, as far as that can be seen without asking."""
-        return self._endpoint() is not None
+        try:
+            return await asyncio.to_thread(self._endpoint) is not None
+        except GoneError:  # on another host
+            return False
 
     def close(self) -> None:
         """Close all connections."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
-from typing import Annotated, Any
+import sqlite3
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
@@ -16,6 +18,7 @@ MOST = 1000
 """Runs in one answer."""
 
 Number = Annotated[int, Path(ge=0, le=999_999)]
+T = TypeVar("T")
 
 
 class Cell(BaseModel):
@@ -62,24 +65,34 @@ async def list_runs(
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> Page:
     """Rows of the table with their values, the newest first."""
-    return await asyncio.to_thread(_page, _table(request), limit, offset)
+    return await _ask(request, lambda table: _page(table, limit, offset))
 
 
 @ROUTER.get("/{proposal}/{run}", response_model=Run)
 async def show_run(request: Request, caller: Viewer, proposal: Number, run: Number) -> Run:  # noqa: ARG001
     """One row of the table."""
-    table = _table(request)
-    found = await asyncio.to_thread(_run, table, proposal, run)
+    found = await _ask(request, lambda table: _run(table, proposal, run))
     if found is None:
         raise Refusal(404, "unknown_run", f"run {run} of proposal {proposal} is not in the table")
     return found
 
 
-def _table(request: Request) -> TableFile:
+async def _ask(request: Request, question: Callable[[TableFile], T]) -> T:
+    """The answer of the table, which may be a while in coming: others may be writing it."""
+    path = request.app.state.link.folder / "runs.sqlite"
+
+    def answer() -> T:
+        try:
+            table = TableFile(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise Refusal(503, "no_table", str(error)) from error
+        return question(table)
+
     try:
-        return TableFile(request.app.state.link.folder / "runs.sqlite")
-    except (FileNotFoundError, ValueError) as error:
-        raise Refusal(503, "no_table", str(error)) from error
+        return await asyncio.to_thread(answer)
+    except sqlite3.OperationalError as error:
+        words = f"{path} cannot be read now: {error}"
+        raise Refusal(503, "table_unreadable", words) from error
 
 
 def _page(table: TableFile, limit: int, offset: int) -> Page:
