@@ -1,5 +1,6 @@
 """What our agent says to the web interface of a database, and what it hears."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -21,6 +22,16 @@ class Refused(Exception):
 
 class Away(Exception):
     """The server cannot be reached now, or its daemon is away."""
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Takes a redirection for an error: the token would go along, to whatever host."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None, so that it is not followed."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 class Server:
@@ -47,12 +58,12 @@ class Server:
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:
+            with _OPENER.open(request, timeout=REQUEST_SECONDS) as answer:
                 body = answer.read()
                 return dict(json.loads(body)) if body else None
         except urllib.error.HTTPError as error:
             raise _refused(error) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise Away(f"{self.url} cannot be reached: {error}") from error
 
 
@@ -60,7 +71,7 @@ def _refused(error: urllib.error.HTTPError) -> Exception:
     try:
         said = json.loads(error.read())
         code, detail = str(said["code"]), str(said["detail"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, http.client.HTTPException):
         code, detail = "", str(error)
     if error.code >= 500 or error.code in (408, 429):
         return Away(detail)

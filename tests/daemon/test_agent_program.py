@@ -1,12 +1,16 @@
 """Our agent, as far as it needs no server."""
 
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from daemon.agent import AgentError, check_folder
-from daemon.agent_server import Away, Server
+from daemon.agent_server import Away, Refused, Server
 from daemon.cli.agent import command
 
 
@@ -31,3 +35,54 @@ def test_a_token_that_is_being_renewed_costs_no_job(tmp_path: Path) -> None:
     server = Server("http://127.0.0.1:1", "a", (tmp_path / "token").read_text)
     with pytest.raises(Away, match="the token cannot be read"):
         server.post("heartbeat")
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[tuple[Server, list[str]]]:
+    """A server that sends `answer` to everything and hangs up; and the paths it was asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is printed."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield Server(f"http://127.0.0.1:{served.server_port}", "a", lambda: "rt_1_x"), asked
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"no HTTP\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.0 500 No\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.0 200 OK\r\n\r\n{",
+    ],
+)
+def test_an_answer_that_breaks_off_costs_no_job(answer: bytes) -> None:
+    with answering(answer) as (server, _), pytest.raises(Away):
+        server.post("heartbeat")
+
+
+def test_the_token_goes_to_no_other_server() -> None:
+    with answering(b"HTTP/1.0 200 OK\r\n\r\n{}") as (other, asked):
+        there = f"HTTP/1.0 303 See Other\r\nLocation: {other.url}/\r\n\r\n"
+        with answering(there.encode()) as (server, _), pytest.raises(Refused, match="303"):
+            server.post("heartbeat")
+    assert asked == []
