@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon.backends import agent_ticket
-from daemon.backends.agent_report import BadReport, Stale
+from daemon.backends.agent_report import BadReport, Report, Stale
 from daemon.backends.agent_ticket import SHOWN, Stage
 from daemon.control import Handler, ServiceError
 from daemon.job_operations import JobOperations
@@ -81,20 +81,11 @@ class AgentOperations:
         """
         service = self._service
         job = await self._job(job_id)
-        folder = self._attempt(job)
+        said = Report(status, attempt, container_id, container_name, exit_code, error)
         if details:
             await asyncio.to_thread(service.agents.heard, agent, details)
         try:
-            ticket = await asyncio.to_thread(
-                lambda: service.agents.report(
-                    *(folder, agent, status),
-                    attempt=attempt,
-                    container_id=container_id,
-                    container_name=container_name,
-                    exit_code=exit_code,
-                    error=error,
-                )
-            )
+            ticket = await asyncio.to_thread(service.agents.report, self._attempt(job), agent, said)
         except BadReport as wrong:
             raise ServiceError(str(wrong), "bad_report") from wrong
         except Stale as stale:
@@ -169,7 +160,7 @@ class AgentOperations:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + TAKEN_IN_SECONDS
         while loop.time() < deadline:
-            now = await self._service.queue.get(job.id)
+            now = await self._job(job.id)
             if now.state in shows or now.attempt != job.attempt:
                 return
             await asyncio.sleep(LOOK_SECONDS)

@@ -60,7 +60,7 @@ def begin_log(ticket: Ticket, attempt_dir: Path, agent: str) -> None:
     now = time.time()
     clock = time.strftime("%H:%M:%S", time.localtime(now)) + f".{int(now % 1 * 1e3):03d}"
     today = time.strftime("%Y-%m-%d", time.localtime(now))
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
         who = f"job {ticket.job}, attempt {ticket.attempt}: {ticket.command!r}; agent {agent}"
         file.write(f"# {clock} {today} {who}\n")
     link = log_file(job_dir)

@@ -17,7 +17,7 @@ from ctxlib import claim
 from daemon.backends import agent_ticket
 from daemon.backends.agent_hosts import FOLDER, AgentHosts
 from daemon.backends.agent_payload import begin_log, log_file, payload
-from daemon.backends.agent_report import Stale, check_whose, end_said, stage_said, told_before
+from daemon.backends.agent_report import Report, Stale, check_whose, end_said, told_before
 from daemon.backends.agent_ticket import ENDED, Stage, Ticket, end_of, say, stage_of
 from daemon.backends.configurations.secrets import SecretError
 from daemon.sandbox import Interpreter
@@ -179,37 +179,29 @@ class AgentPool:
 
     # Reports
 
-    def report(
-        self,
-        attempt_dir: Path,
-        agent: str,
-        status: str,
-        *,
-        attempt: int | None = None,
-        container_id: str | None = None,
-        container_name: str | None = None,
-        exit_code: int | None = None,
-        error: str | None = None,
-    ) -> Ticket:
+    def report(self, attempt_dir: Path, agent: str, report: Report) -> Ticket:
         """What `agent` says of the job whose present attempt is `attempt_dir`; its ticket then.
 
         Raises BadReport and, with nothing changed, Stale.
         """
         self.heard(agent)
-        said = stage_said(status, exit_code)
+        said = report.stage()
         with self._lock:
             ticket = agent_ticket.read(attempt_dir)
             if ticket is None:
                 raise Stale("no agent has this job")
-            check_whose(ticket, agent, attempt, container_id, container_name)
+            check_whose(ticket, agent, report)
             if ticket.stage in ENDED:
                 if told_before(ticket, said):
                     return ticket
                 raise Stale(f"job {ticket.job} is {ticket.stage} already: {ticket.error or ''}")
-            told = {"beats": ticket.beats + 1, "container_id": container_id or ticket.container_id}
+            told = {
+                "beats": ticket.beats + 1,
+                "container_id": report.container_id or ticket.container_id,
+            }
             if said is Stage.RUNNING:
                 return self._runs(attempt_dir, ticket, told)
-            told |= {"exit_code": exit_code, "error": error}
+            told |= {"exit_code": report.exit_code, "error": report.error}
             return self._ended(attempt_dir, ticket, said, told)
 
     def _runs(self, attempt_dir: Path, ticket: Ticket, told: Mapping[str, Any]) -> Ticket:

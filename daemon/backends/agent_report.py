@@ -1,12 +1,33 @@
 """What an agent may say of a job that it has, and when that counts no more."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from daemon.backends.agent_ticket import STAGES, Stage, Ticket
 
 REPORTED = {stage.value: stage for stage in (Stage.RUNNING, *STAGES.values())}
 """What an agent may say of its job."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an agent says of a job: how it is, and of which attempt and container it speaks."""
+
+    status: str
+    attempt: int | None = None
+    container_id: str | None = None
+    container_name: str | None = None
+    exit_code: int | None = None
+    error: str | None = None
+
+    def stage(self) -> Stage:
+        """The stage that it puts its attempt in; raises BadReport."""
+        if self.status not in REPORTED:
+            raise BadReport(f"an agent reports {', '.join(REPORTED)}, not {self.status!r}")
+        said = REPORTED[self.status]
+        failed = said is Stage.FINISHED and self.exit_code not in (None, 0)
+        return Stage.FAILED if failed else said
 
 
 class Stale(Exception):
@@ -17,33 +38,20 @@ class BadReport(ValueError):
     """A report that says nothing that an agent can say; str() says what it could."""
 
 
-def stage_said(status: str, exit_code: int | None) -> Stage:
-    """The stage that a report puts its attempt in; raises BadReport."""
-    if status not in REPORTED:
-        raise BadReport(f"an agent reports {', '.join(REPORTED)}, not {status!r}")
-    said = REPORTED[status]
-    return Stage.FAILED if said is Stage.FINISHED and exit_code not in (None, 0) else said
-
-
-def check_whose(
-    ticket: Ticket,
-    agent: str,
-    attempt: int | None,
-    container_id: str | None,
-    container_name: str | None,
-) -> None:
+def check_whose(ticket: Ticket, agent: str, report: Report) -> None:
     """Raise Stale for what `agent` says of another's attempt, or of an earlier one of its own."""
     if ticket.agent is None:
         raise Stale(f"job {ticket.job} is with no agent now, not with agent {agent}")
     if ticket.agent != agent:
         whose = f"with agent {ticket.agent} now, as attempt {ticket.attempt}"
         raise Stale(f"job {ticket.job} is {whose}, not with agent {agent}")
-    if attempt is not None and attempt != ticket.attempt:
-        raise Stale(f"a report of attempt {attempt}; the present one is {ticket.attempt}")
-    if container_name is not None and container_name != ticket.container_name:
-        raise Stale(f"a report of container {container_name}, not {ticket.container_name}")
-    if None not in (container_id, ticket.container_id) and container_id != ticket.container_id:
-        raise Stale(f"a report of container {container_id}, not {ticket.container_id}")
+    if report.attempt not in (None, ticket.attempt):
+        raise Stale(f"a report of attempt {report.attempt}; the present one is {ticket.attempt}")
+    name, number = report.container_name, report.container_id
+    if name not in (None, ticket.container_name):
+        raise Stale(f"a report of container {name}, not {ticket.container_name}")
+    if ticket.container_id is not None and number not in (None, ticket.container_id):
+        raise Stale(f"a report of container {number}, not {ticket.container_id}")
 
 
 def told_before(ticket: Ticket, said: Stage) -> bool:

@@ -78,13 +78,15 @@ class AgentManager:
         hosts = {"preferred_host": config.preferred_host, "require_host": config.require_host}
         hosts |= {name: request[name] for name in hosts if name in request}
         if "config" in request:
-            (attempt_dir.parent / agent_ticket.CONFIG).write_text(request["config"])
+            (attempt_dir.parent / agent_ticket.CONFIG).write_text(
+                request["config"], encoding="utf-8"
+            )
         ticket = Ticket(
             **{**hosts, **agent_ticket.wish(attempt_dir.parent)},
             job=attempt_dir.parent.name,
             attempt=int(attempt_dir.name),
             name=request.get("name") or f"r{request['run']}-p{request['proposal']}-damnit",
-            queued=time.time(),
+            queued=self._now(),
             journaled=command is not None and config.image is not None,
             image=config.image,
             command=command,
@@ -120,10 +122,11 @@ class AgentManager:
             if _revoke(attempt_dir):
                 say(attempt_dir, "ended", status="stopped", reason=reason)
             return
-        ticket = agent_ticket.read(attempt_dir)
-        if ticket is not None and ticket.stage in (Stage.GIVEN, Stage.RUNNING):
-            changes = {"stage": Stage.STOP_REQUESTED, "before": ticket.stage, "error": reason}
-            self._pool.change(attempt_dir, {ticket.stage}, **changes)
+        # In the order in which one follows the other: meanwhile its agent may say that it runs.
+        for stage in (Stage.GIVEN, Stage.RUNNING):
+            changes = {"stage": Stage.STOP_REQUESTED, "before": stage, "error": reason}
+            if self._pool.change(attempt_dir, {stage}, **changes) is not None:
+                return
 
     async def fence(self, handle: str, reason: str) -> None:
         """Refuse all that its agent says from now on; what runs there is asked for its end."""

@@ -10,8 +10,8 @@ from ctxlib import claim
 from ctxlib.journal import JournalReader
 from daemon.backends import Status, agent_ticket
 from daemon.backends.agent_pool import AgentPool
-from daemon.backends.agent_report import BadReport, Stale
-from daemon.backends.agent_ticket import Stage
+from daemon.backends.agent_report import BadReport, Report, Stale
+from daemon.backends.agent_ticket import Stage, Ticket
 from daemon.backends.agents import AgentManager
 from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.context import ManagerContext
@@ -92,6 +92,9 @@ class Ground:
         payload = self.pool.give(agent, **more)
         return None if payload is None else str(payload["job_id"])
 
+    def report(self, attempt_dir: Path, agent: str, status: str, **said: Any) -> Ticket:
+        return self.pool.report(attempt_dir, agent, Report(status, **said))
+
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Ground:
@@ -121,17 +124,17 @@ async def test_a_command_from_waiting_to_its_end(ground: Ground) -> None:
     part, (header, line) = JobPart("job-1"), log_lines(ground.folder, "job-1")
     assert (part.has(header, []), part.has(line, []), line) == (True, True, b"a b\n")
     for _ in range(2):  # it may be told again
-        ticket = ground.pool.report(attempt, "gpu-1", "running", container_id="c1")
+        ticket = ground.report(attempt, "gpu-1", "running", container_id="c1")
         assert ticket.stage is Stage.RUNNING
     for _ in range(2):
-        ground.pool.report(attempt, "gpu-1", "finished", exit_code=0, container_id="c1")
+        ground.report(attempt, "gpu-1", "finished", exit_code=0, container_id="c1")
     assert kinds(attempt) == ["claimed", "ended"]
     assert await ground.look(attempt) == Status("ended", "")
     status = json.loads((attempt.parent / "status.json").read_text())
     assert (status["status"], status["worker_id"], status["exit_code"]) == ("finished", "gpu-1", 0)
     assert status["container_id"] == "c1"  # nothing that was known is forgotten
     with pytest.raises(Stale, match="finished already"):
-        ground.pool.report(attempt, "gpu-1", "failed")
+        ground.report(attempt, "gpu-1", "failed")
 
 
 def log_lines(folder: Path, job: str) -> list[bytes]:
@@ -143,11 +146,11 @@ async def test_a_command_that_takes_too_long_is_stopped_and_has_failed(ground: G
     ground.time += 100  # that it has waited is not its time
     ground.fetch("a")
     for _ in range(6):
-        ground.pool.report(attempt, "a", "running")
+        ground.report(attempt, "a", "running")
         await ground.after(attempt, 10)
         ground.restart()
-    assert ground.pool.report(attempt, "a", "running").stage is Stage.STOP_REQUESTED
-    ground.pool.report(attempt, "a", "stopped", exit_code=137)
+    assert ground.report(attempt, "a", "running").stage is Stage.STOP_REQUESTED
+    ground.report(attempt, "a", "stopped", exit_code=137)
     assert await ground.look(attempt) == Status("ended", "killed: the job took longer than 1 min")
     assert shown(attempt) == "failed"
     assert JournalReader(attempt).read()[-1].fields["status"] == "failed"
@@ -174,7 +177,7 @@ async def test_exit_codes_and_errors_are_the_reason(ground: Ground) -> None:
     ):
         attempt = await ground.submit(command="x")
         ground.fetch("a")
-        ground.pool.report(attempt, "a", **said)
+        ground.report(attempt, "a", **said)
         assert await ground.look(attempt) == Status("ended", reason)
         assert shown(attempt) == "failed"
 
@@ -205,20 +208,20 @@ async def test_who_gets_what(ground: Ground) -> None:
 async def test_only_who_has_it_reports_and_only_what_can_be(ground: Ground) -> None:
     attempt = await ground.submit(command="x")
     with pytest.raises(Stale, match="with no agent"):
-        ground.pool.report(attempt, "a", "running")
+        ground.report(attempt, "a", "running")
     ground.fetch("a")
     with pytest.raises(Stale, match="with agent a now"):
-        ground.pool.report(attempt, "b", "running")
+        ground.report(attempt, "b", "running")
     with pytest.raises(Stale, match="attempt 2"):
-        ground.pool.report(attempt, "a", "running", attempt=2)
-    ground.pool.report(attempt, "a", "running", container_id="c1")
+        ground.report(attempt, "a", "running", attempt=2)
+    ground.report(attempt, "a", "running", container_id="c1")
     with pytest.raises(Stale, match="a report of container c2"):
-        ground.pool.report(attempt, "a", "running", container_id="c2")
+        ground.report(attempt, "a", "running", container_id="c2")
     with pytest.raises(Stale, match="a report of container other"):
-        ground.pool.report(attempt, "a", "running", container_name="other")
+        ground.report(attempt, "a", "running", container_name="other")
     for wrong in ("queued", "canceled", "unknown", "not_found", "", "done"):
         with pytest.raises(BadReport, match="running, finished, failed, stopped"):
-            ground.pool.report(attempt, "a", wrong)
+            ground.report(attempt, "a", wrong)
     assert (await ground.look(attempt)).state == "running"
 
 
@@ -232,11 +235,11 @@ async def test_leases(ground: Ground) -> None:
     assert "queue_claim_ttl" in status.reason
     assert not claim.make(waits, "late")  # nobody can begin with it any more
     with pytest.raises(Stale, match="lost already"):
-        ground.pool.report(waits, "a", "running")
+        ground.report(waits, "a", "running")
 
     silent = await ground.submit(command="x")
     ground.fetch("a")
-    ground.pool.report(silent, "a", "running")
+    ground.report(silent, "a", "running")
     for _ in range(8):  # the agent is there, and says nothing of the job
         status = await ground.after(silent, 4)
         ground.pool.heard("a")
@@ -246,7 +249,7 @@ async def test_leases(ground: Ground) -> None:
     gone = await ground.submit(command="x")
     ground.fetch("b")
     for _ in range(12):  # a job whose agent reports is never lost
-        ground.pool.report(gone, "b", "running")
+        ground.report(gone, "b", "running")
         assert (await ground.after(gone, 4)).state == "running"
     assert (await ground.after(gone, 24)).state == "running"
     ground.restart()  # what a daemon has not seen it does not hold against anybody
@@ -258,7 +261,7 @@ async def test_an_agent_that_is_gone(ground: Ground, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(globals(), "SETTINGS", SETTINGS.model_copy(update={"job_status_ttl": 300}))
     attempt = await ground.submit(command="x")
     ground.fetch("a")
-    ground.pool.report(attempt, "a", "running")
+    ground.report(attempt, "a", "running")
     assert (await ground.after(attempt, 39)).state == "running"
     status = await ground.after(attempt, 3)
     assert (status.state, status.reason.split(":")[0]) == ("lost", "worker_offline")
@@ -266,10 +269,10 @@ async def test_an_agent_that_is_gone(ground: Ground, monkeypatch: pytest.MonkeyP
     again = await ground.submit(command="x", job="job-1", attempt=2)
     for late in (attempt, again):
         with pytest.raises(Stale):
-            ground.pool.report(late, "a", "finished", exit_code=0)
+            ground.report(late, "a", "finished", exit_code=0)
     assert ground.fetch("b") == "job-1"
     with pytest.raises(Stale, match="with agent b now, as attempt 2"):
-        ground.pool.report(again, "a", "finished", exit_code=0)
+        ground.report(again, "a", "finished", exit_code=0)
     assert kinds(again) == []
 
 
@@ -281,21 +284,38 @@ async def test_stop(ground: Ground) -> None:
 
     running = await ground.submit(command="x")
     ground.fetch("a")
-    ground.pool.report(running, "a", "running")
+    ground.report(running, "a", "running")
     await ground.manager().cancel(str(running), "enough")
     assert shown(running) == "stop_requested"
-    assert ground.pool.report(running, "a", "running").stage is Stage.STOP_REQUESTED
-    ground.pool.report(running, "a", "stopped", exit_code=143)
+    assert ground.report(running, "a", "running").stage is Stage.STOP_REQUESTED
+    ground.report(running, "a", "stopped", exit_code=143)
     assert (await ground.look(running)).state == "ended"
     assert shown(running) == "stopped"
     assert JournalReader(running).read()[-1].fields["status"] == "stopped"
 
     faster = await ground.submit(command="x")
     ground.fetch("a")
-    ground.pool.report(faster, "a", "running")
+    ground.report(faster, "a", "running")
     await ground.manager().cancel(str(faster), "enough")
-    ground.pool.report(faster, "a", "finished", exit_code=0)
+    ground.report(faster, "a", "finished", exit_code=0)
     assert shown(faster) == "finished"
+
+
+async def test_a_stop_reaches_an_agent_that_begins_at_that_moment(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = await ground.submit(command="x")
+    ground.fetch("a")
+    change = AgentPool.change
+
+    def late(pool: AgentPool, attempt_dir: Path, was: set[Stage], **changes: Any) -> Ticket | None:
+        if Stage.GIVEN in was:
+            ground.report(attempt_dir, "a", "running")
+        return change(pool, attempt_dir, was, **changes)
+
+    monkeypatch.setattr(AgentPool, "change", late)
+    await ground.manager().cancel(str(attempt), "enough")
+    assert shown(attempt) == "stop_requested"
 
 
 async def test_what_an_operator_takes_back_nobody_gets(ground: Ground) -> None:
@@ -318,7 +338,7 @@ async def test_nothing_is_lost_when_the_daemon_or_an_answer_is(ground: Ground) -
     assert claim.make(first, "alone")
     assert ground.fetch("a", has=[]) is None  # it runs, whoever has started it
     assert (await ground.look(first)).signs == "elsewhere"
-    ground.pool.report(second, "b", "running")
+    ground.report(second, "b", "running")
     assert ground.fetch("b", has=[]) is None
 
 
@@ -328,7 +348,7 @@ async def test_variables_are_judged_by_their_journal(ground: Ground) -> None:
     assert payload is not None
     assert payload["arguments"] == ["/py", "-m", "ctxlib.alone", str(attempt)]
     assert payload["env"] == {"PYTHONPATH": "/lib"}
-    ground.pool.report(attempt, "a", "finished", exit_code=0)
+    ground.report(attempt, "a", "finished", exit_code=0)
     status = await ground.look(attempt)  # nobody has begun with it
     assert status.state == "lost"
     assert "left no results" in status.reason
@@ -337,7 +357,7 @@ async def test_variables_are_judged_by_their_journal(ground: Ground) -> None:
     ground.fetch("a")
     assert claim.make(ended, "alone")
     agent_ticket.say(ended, "ended", status="stopped", reason="enough")
-    ticket = ground.pool.report(ended, "a", "finished", exit_code=0)
+    ticket = ground.report(ended, "a", "finished", exit_code=0)
     assert ticket.stage is Stage.STOPPED  # as the journal has it
     assert await ground.look(ended) == Status("ended", "enough")
 
