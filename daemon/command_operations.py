@@ -11,7 +11,7 @@ from daemon.backends.configurations.local import SequentialConfig
 from daemon.backends.managers import Backends, undescribed
 from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
 from daemon.event_operations import our_proposal
-from daemon.jobs.job import Work
+from daemon.jobs.job import Job, Work
 
 if TYPE_CHECKING:
     from daemon.service import Service
@@ -55,17 +55,26 @@ class CommandOperations:
         }
         if configuration is not None:
             backend = await asyncio.to_thread(backends.once, backend, config)
-        work = Work(
-            proposal=our_proposal(self._service),
-            run=0,
-            data="all",
-            source=SOURCE,
-            live=False,
-            backend=backend,
-            command=asked,
-        )
-        [job] = await self._service.submit([work])
+        job = await queue_command(self._service, backend, asked)
         return {"jobs": [{"id": job.id}]}
+
+
+async def queue_command(service: "Service", backend: str, asked: Mapping[str, Any]) -> Job:
+    """Queue a job of `backend` that is a command: what is `asked` becomes part of its request.
+
+    Raises ServiceError while the database has no proposal.
+    """
+    work = Work(
+        proposal=our_proposal(service),
+        run=0,
+        data="all",
+        source=SOURCE,
+        live=False,
+        backend=backend,
+        command=asked,
+    )
+    [job] = await service.submit([work])
+    return job
 
 
 async def chosen_backend(

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ctxlib.whole_file import write_whole
 from daemon.backends.agent_ticket import CONFIG
 from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.plain import from_yaml
-from daemon.command_operations import SOURCE, chosen_backend
+from daemon.command_operations import chosen_backend, queue_command
 from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
-from daemon.event_operations import our_proposal
-from daemon.jobs.job import Job, Work
+from daemon.jobs.job import Job
 
 if TYPE_CHECKING:
     from daemon.service import Service
@@ -83,16 +83,7 @@ class SimulationOperations:
             asked["config_path"] = f"{FOLDER}/{name}"
         if target_host is not None:
             asked |= {"preferred_host": target_host, "require_host": True}
-        work = Work(
-            proposal=our_proposal(self._service),
-            run=0,
-            data="all",
-            source=SOURCE,
-            live=False,
-            backend=backend,
-            command=asked,
-        )
-        [job] = await self._service.submit([work])
+        job = await queue_command(self._service, backend, asked)
         told = {"job_id": job.id, "status": job.state, "host": target_host}
         return {**told, "job_name": asked["name"]}
 
@@ -111,11 +102,12 @@ class SimulationOperations:
 
         def write() -> None:
             self._folder.mkdir(exist_ok=True)
-            new = self._folder / f".{name}.new"
-            new.write_text(text, encoding="utf-8")
-            new.rename(self._folder / name)
+            write_whole(self._folder / name, text.encode())
 
-        await asyncio.to_thread(write)
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            raise ServiceError(f"{FOLDER}/{name} cannot be written: {error}") from error
         return {"message": "Config saved", "file": name}
 
     async def delete(self, file_name: str) -> dict[str, Any]:
@@ -125,6 +117,8 @@ class SimulationOperations:
             await asyncio.to_thread((self._folder / name).unlink)
         except FileNotFoundError as error:
             raise self._unknown(name) from error
+        except OSError as error:
+            raise ServiceError(f"{FOLDER}/{name} cannot be deleted: {error}") from error
         return {"message": "Config deleted", "file": name}
 
     def _read(self, name: str) -> str:

@@ -167,6 +167,15 @@ echo '{"id": "'"$4"'"}' >results/result.json
         assert http.post("/api/experiment-config/create", json=asked).status_code == code
     assert http.get("/api/experiment-configs").json() == ["demo.yaml"]
     assert http.get("/api/experiment-config/demo.yaml").json() == {"config": config}
+    (beamtime.folder / "configs" / "odd.yaml").mkdir()
+    asked = {"config": config, "file_name": "odd.yaml"}
+    for answer, words in (
+        (http.post("/api/experiment-config/create", json=asked), "written"),
+        (http.get("/api/experiment-config/odd.yaml"), "read"),
+        (http.delete("/api/experiment-config/odd.yaml"), "deleted"),
+    ):
+        assert answer.status_code == 400
+        assert f"configs/odd.yaml cannot be {words}: " in answer.json()["detail"]
     for wrong, code, words in (
         ({}, 400, "Missing config or config_path"),
         ({"config_path": "nope.yaml"}, 404, "no nope.yaml"),
