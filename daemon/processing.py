@@ -120,8 +120,11 @@ class Processing:
         command = simulations.described(job, self._folder)
         asked = command.pop("timeout", None)
         here = isinstance(config, HERE)
-        usual = LONGEST_SECONDS if config.HAS_TIME_LIMIT else settings.job_timeout
-        timeout = config.timeout if "timeout" in config.model_fields_set else usual
+        timeout: float = config.timeout
+        if config.HAS_TIME_LIMIT and "timeout" not in config.model_fields_set:
+            timeout = LONGEST_SECONDS
+        elif not self._backends.is_described(backend):
+            timeout = settings.job_timeout
         return {
             "backend": backend,
             "configuration": described(config),

@@ -75,7 +75,10 @@ class Settings(TypedSettings):
         "1G", description="free memory below which no other local job is started"
     )
     job_timeout: int = Field(
-        7200, ge=60, le=86400, description="seconds after which a job is ended"
+        7200,
+        ge=60,
+        le=86400,
+        description="seconds after which a job is ended whose backend no file describes",
     )
     settle_seconds: float = Field(
         10.0, ge=0, le=3600, description="seconds without a change after which a run is complete"

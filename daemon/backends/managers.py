@@ -92,6 +92,10 @@ class Backends:
             return ""  # its jobs wait until it is mended
         return self._uses[path][1]
 
+    def is_described(self, name: str) -> bool:
+        """Whether somebody has written a configuration for `name`: it is not one of our own."""
+        return "@" in name or (name not in BUILT_IN and name in files.named(self._folder))
+
     def configuration(self, name: str) -> BackendConfig:
         """The configuration called `name`. Raises ConfigurationError, UnknownBackend, OSError."""
         if name in BUILT_IN:
@@ -290,8 +294,8 @@ def not_for_variables(name: str, config: BackendConfig) -> str:
 
 
 def described(config: BackendConfig) -> Configuration:
-    """A configuration as job.json has it: what differs from the defaults, and its type."""
-    values = config.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
+    """A configuration as job.json has it: what somebody has set, and its type."""
+    values = config.model_dump(mode="json", exclude_unset=True, exclude={"type"})
     return {"type": config.type, **values}
 
 

@@ -24,7 +24,7 @@ def chosen_backend(given: str | None) -> dict[str, Any]:
         raise click.UsageError(f"{given}: {error}") from error
     except OSError as error:
         raise click.UsageError(f"{given} cannot be read: {error.strerror}") from error
-    values = config.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
+    values = config.model_dump(mode="json", exclude_unset=True, exclude={"type"})
     title = Path(given).stem if Path(given).exists() else config.type
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", title)
     return {"backend": name, "configuration": {"type": config.type, **values}}

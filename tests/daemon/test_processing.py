@@ -32,14 +32,18 @@ async def test_a_context_that_cannot_be_read_is_left_to_the_one_who_loads_it(
 
 async def test_how_long_jobs_may_take(tmp_path: Path) -> None:
     (tmp_path / "backends").mkdir(mode=0o700)
-    kinds = {"cluster": "slurm", "short": "slurm\ntimeout: 60", "here": "local"}
+    kinds = {"cluster": "slurm", "short": "slurm\ntimeout: 3600", "here": "local"}
     for name, kind in kinds.items():
         (tmp_path / f"backends/{name}.yml").write_text(f"type: {kind}\n")
         (tmp_path / f"backends/{name}.yml").chmod(0o600)
     async with processing_in(tmp_path) as processing:
-        times = {name: processing.request(job(backend=name))["timeout"] for name in kinds}
+        backends = Backends(tmp_path)
+        for name in ("short", "here"):
+            kinds[backends.once(name, backends.configuration(name))] = "the same, for once"
+        names = [*kinds, "local"]
+        times = [processing.request(job(backend=name))["timeout"] for name in names]
     # Slurm ends its jobs itself, after the time that it was told.
-    assert times == {"cluster": LONGEST_SECONDS, "short": 60, "here": 7200}
+    assert times == [LONGEST_SECONDS, 3600, 3600, 3600, 3600, 7200]
 
 
 @asynccontextmanager

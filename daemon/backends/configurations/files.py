@@ -59,7 +59,7 @@ def dumps(config: BackendConfig, format: Format = "yaml") -> str:
     """Return `config` as a text that `loads` takes; secrets as references. ConfigurationError."""
     if format == "uri":
         return uri.dump(config) + "\n"
-    values = config.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
+    values = config.model_dump(mode="json", exclude_unset=True, exclude={"type"})
     return write({"type": config.type, **values}, format)
 
 

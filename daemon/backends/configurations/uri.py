@@ -102,9 +102,14 @@ def parse(
 
 
 def dump(config: BackendConfig) -> str:
-    """Return `config` as a URI: what has its default is left out. Raises ConfigurationError."""
-    values = config.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
-    parts = [f"{name.replace('_', '-')}={_text(name, value)}" for name, value in values.items()]
+    """Return `config` as a URI: what nobody has set is left out. Raises ConfigurationError."""
+    values = config.model_dump(mode="json", exclude_unset=True, exclude={"type"})
+    fields = type(config).model_fields
+    parts = [
+        f"{name.replace('_', '-')}={_text(name, value)}"
+        for name, value in values.items()
+        if value is not None or fields[name].default is not None
+    ]
     return f"{config.type}:{'|'.join(parts)}"
 
 
