@@ -45,7 +45,7 @@ def run(attempt_dir: Path) -> int:
     # What follows imports numpy, which looks at the environment once.
     from ctxlib import cgroup
     from ctxlib.attempt import AttemptSupervisor
-    from ctxlib.runner import read_request
+    from ctxlib.job_folder import read_request
 
     request = read_request(attempt_dir)
     if "umask" in request:  # that of the database's folder: here there may be another one
@@ -100,10 +100,11 @@ def _start(attempt_dir: Path, n: int) -> int:
 
 def _be_runner(attempt_dir: Path, n: int, parent: int) -> int:
     from ctxlib import runner, starting
+    from ctxlib.job_folder import read_request
 
     starting.enter(parent, attempt_dir)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *_ENDING})
-    folder = Path(runner.read_request(attempt_dir)["context"]).parent
+    folder = Path(read_request(attempt_dir)["context"]).parent
     if folder.is_dir():  # without it the context cannot be loaded, which is said there
         os.chdir(folder)
     return runner.run(attempt_dir, n, None, None)

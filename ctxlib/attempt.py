@@ -16,12 +16,12 @@ from typing import Any
 
 from ctxlib import claim, limits, processes
 from ctxlib.endings import Ending, blameless, how_it_died
-from ctxlib.journal import JournalReader, JournalWriter, file_name
+from ctxlib.job_folder import read_request
+from ctxlib.journal import JournalReader, JournalWriter, Wake, file_name
 from ctxlib.known import known_results
 from ctxlib.log_limit import LogLimit
 from ctxlib.memory_watch import MemoryWatch
 from ctxlib.output import words_for_seconds
-from ctxlib.runner import Wake, read_request
 from ctxlib.watched import WatchedRunner
 
 # Seconds that processes have after SIGTERM.
@@ -143,9 +143,9 @@ class AttemptSupervisor:
         self._log.look()
         self._look_at_time(runner, now)
         pause = self._look_at_memory(runner)
-        stop = self.attempt_dir / claim.STOP_FILE
-        if stop.exists():
-            self.cancel(stop.read_text())
+        why = claim.stop_reason(self.attempt_dir)
+        if why is not None:
+            self.cancel(why)
         elif not self.attempt_dir.is_dir():
             # Nobody can learn what comes of it, and another attempt may be under way.
             self.cancel("its folder was deleted")

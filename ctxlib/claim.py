@@ -102,6 +102,14 @@ def request_stop(attempt_dir: Path, reason: str) -> None:
     write_whole(attempt_dir / STOP_FILE, reason.encode())
 
 
+def stop_reason(attempt_dir: Path) -> str | None:
+    """Why the attempt is to end; None when nobody has asked for that."""
+    try:
+        return (attempt_dir / STOP_FILE).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+
+
 def remove_leftovers(attempt_dir: Path) -> None:
     """Remove claims that were never published, as their writers were killed; none may be left."""
     for leftover in attempt_dir.glob(f".{NAME}.*"):

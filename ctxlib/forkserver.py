@@ -25,6 +25,8 @@ from ctxlib import cgroup, limits, output, processes, runner, sources, starting
 from ctxlib.attempt import AttemptSupervisor
 from ctxlib.context import Context, files_changed, load
 from ctxlib.errors import ContextError
+from ctxlib.job_folder import read_request
+from ctxlib.journal import waker
 from ctxlib.loaded import Loaded
 
 
@@ -133,9 +135,9 @@ class ForkServer:
         if files_changed(self._files):
             return {"stale": attempt_dir}
         folder = Path(attempt_dir)
-        wake = runner.waker(self._wake, folder)
+        wake = waker(self._wake, folder)
         try:
-            self._preload(runner.read_request(folder))
+            self._preload(read_request(folder))
             attempt = AttemptSupervisor(folder, self._start, self._leftovers, self._mode(), wake)
             # Its process has to be known before the first look at what nobody owns.
             self._attempts[attempt_dir] = attempt
@@ -199,7 +201,7 @@ class ForkServer:
             for end in self._child_signal:
                 os.close(end)
             starting.enter(self._me, attempt_dir)
-            wake = runner.waker(self._wake, attempt_dir)
+            wake = waker(self._wake, attempt_dir)
             return runner.run(attempt_dir, n, self._loaded, wake, terminal=self._terminal)
 
         starting.end_with(work)

@@ -5,6 +5,7 @@ The claim of an attempt is `ctxlib.claim`'s, its journals are `ctxlib.journal`'s
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,17 @@ CPUS, MEMORY = "RUNTABLE_CPUS", "RUNTABLE_MEMORY"
 """Environment variables with cores and bytes, for a request that leaves these to who starts it."""
 
 
-def as_seen_here(request: dict[str, Any], job_dir: Path) -> dict[str, Any]:
-    """A job's request, with its paths as they are where the job's folder is `job_dir`, and limits.
+def read_request(attempt_dir: Path) -> dict[str, Any]:
+    """The request of the job that an attempt folder belongs to, as it is on this host.
+
+    Raises OSError and ValueError.
+    """
+    request: dict[str, Any] = json.loads((attempt_dir.parent / REQUEST).read_bytes())
+    return _as_seen_here(request, attempt_dir.parent)
+
+
+def _as_seen_here(request: dict[str, Any], job_dir: Path) -> dict[str, Any]:
+    """A request with paths as they are where the job's folder is `job_dir`, and with its limits.
 
     The database may be seen under another path on another host, or in a container.
     """

@@ -10,8 +10,10 @@ import heapq
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from typing import Any
 # By names of our own: a variable may put something else in place of those in the modules.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _write, _now = os.write, time.time
+
+Wake = Callable[[], None]
 
 _NAME = re.compile(r"journal\.(\d+)\.jsonl")
 
@@ -50,13 +54,25 @@ def _number(name: str) -> int:
     return int(match[1])
 
 
+def waker(channel: socket.socket, attempt_dir: Path) -> Wake:
+    """What sends the job's id over a datagram socket, without waiting and whatever comes of it."""
+    job = attempt_dir.parent.name.encode()
+
+    def wake() -> None:
+        # Nobody may listen, or be behind; readers look at the journals by themselves in a while.
+        with suppress(OSError):
+            channel.send(job, socket.MSG_DONTWAIT)
+
+    return wake
+
+
 class JournalWriter:
     """Appends lines to one journal; `wake` is called after each of them.
 
     `reopened` tells that somebody else in this process had closed it.
     """
 
-    def __init__(self, path: Path, wake: Callable[[], None] | None = None) -> None:
+    def __init__(self, path: Path, wake: Wake | None = None) -> None:
         self._path = path
         self._wake = wake
         self.reopened = False

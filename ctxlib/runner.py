@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import json
 import os
 import platform
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ from ctxlib.deferred import deferred, lost_errors, running_when_lost
 from ctxlib.errors import ContextError, Problem
 from ctxlib.evaluate import evaluate
 from ctxlib.graph import Node
-from ctxlib.job_folder import REQUEST, as_seen_here
-from ctxlib.journal import JournalReader, file_name
+from ctxlib.job_folder import read_request
+from ctxlib.journal import JournalReader, Wake, file_name, waker
 from ctxlib.known import known_results
 from ctxlib.loaded import Loaded, part_of
 from ctxlib.metadata import Metadata
@@ -40,25 +39,6 @@ from ctxlib.starting import end_with, enter
 from ctxlib.telling import Telling
 
 Request = Mapping[str, Any]
-Wake = Callable[[], None]
-
-
-def read_request(attempt_dir: Path) -> dict[str, Any]:
-    """The request of the job that an attempt folder belongs to."""
-    request: dict[str, Any] = json.loads((attempt_dir.parent / REQUEST).read_bytes())
-    return as_seen_here(request, attempt_dir.parent)
-
-
-def waker(channel: socket.socket, attempt_dir: Path) -> Wake:
-    """What sends the job's id over a datagram socket, without waiting and whatever comes of it."""
-    job = attempt_dir.parent.name.encode()
-
-    def wake() -> None:
-        # Nobody may listen, or be behind; readers look at the journals by themselves in a while.
-        with contextlib.suppress(OSError):
-            channel.send(job, socket.MSG_DONTWAIT)
-
-    return wake
 
 
 def run(

@@ -39,9 +39,7 @@ def look(attempt_dir: Path) -> Seen:
     if not attempt_dir.is_dir():
         return Seen(there=False, claimed=False, revoked=False, ended=None, stop=None)
     claimed = claim.exists(attempt_dir)
-    stop = None
-    with suppress(FileNotFoundError):
-        stop = (attempt_dir / claim.STOP_FILE).read_text()
+    stop = claim.stop_reason(attempt_dir)
     ended = _end(JournalReader(attempt_dir).read_watcher())
     reason = None if ended is None else str(ended.fields["reason"])
     revoked = claimed and is_revoked(attempt_dir)
