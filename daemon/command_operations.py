@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.backends.configurations.base import MAX_TIMEOUT, BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.local import SequentialConfig
-from daemon.backends.managers import Backends, undescribed
+from daemon.backends.named import Backends, undescribed
 from daemon.control import BAD_CONFIGURATION, Handler, ServiceError
 from daemon.event_operations import our_proposal
 from daemon.jobs.job import Job, Work

@@ -12,7 +12,7 @@ from daemon import chosen, parameters
 from daemon.agent_operations import AgentOperations
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
-from daemon.backends.managers import check_variables
+from daemon.backends.named import check_variables
 from daemon.by_hand import ByHand
 from daemon.command_operations import CommandOperations, chosen_backend
 from daemon.control import BAD_CONFIGURATION, Handler, ServiceError

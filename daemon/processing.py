@@ -11,7 +11,7 @@ from typing import Any
 from ctxlib.journal import Entry
 from ctxlib.memory import parse_memory
 from daemon import simulations
-from daemon.backends.managers import HERE, Backends, check_variables, described
+from daemon.backends.named import HERE, Backends, check_variables, described
 from daemon.events import MigrationEvent
 from daemon.jobs.folder import log_of
 from daemon.jobs.job import SEQUENTIAL, Job

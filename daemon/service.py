@@ -13,7 +13,8 @@ from daemon.arrivals import Arrivals
 from daemon.backends.agent_pool import AgentPool
 from daemon.backends.context import ManagerContext
 from daemon.backends.here import revoke
-from daemon.backends.managers import Backends, Managers
+from daemon.backends.managers import Managers
+from daemon.backends.named import Backends
 from daemon.context_file import ContextFile
 from daemon.control import ServiceError
 from daemon.control_server import ControlServer

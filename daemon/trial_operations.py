@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.backends import agent_ticket
 from daemon.backends.configurations.agent import AgentConfig
-from daemon.backends.managers import SEQUENTIAL
+from daemon.backends.named import SEQUENTIAL
 from daemon.backends.trial import LOOK_SECONDS, Step, trial
 from daemon.command_operations import chosen_backend
 from daemon.control import Handler

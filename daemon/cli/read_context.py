@@ -40,7 +40,7 @@ def _checked(file: Path, folder: Path) -> dict[str, Any]:
     import asyncio
 
     import ctxlib
-    from daemon.backends.managers import Backends
+    from daemon.backends.named import Backends
     from daemon.context_file import check
 
     rows: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from ctxlib.job_folder import FRAGMENTS, attempts
-from daemon.backends.managers import Backends
+from daemon.backends.named import Backends
 from daemon.database import Database
 from daemon.events.letters import OLD_LETTERS
 from daemon.jobs.job import COMBINED, job_of

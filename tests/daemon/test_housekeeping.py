@@ -9,7 +9,7 @@ from queue_helpers import eventually, make_event
 from scheduler_bench import LOG, whole
 
 from daemon.backends.configurations import LocalConfig
-from daemon.backends.managers import Backends
+from daemon.backends.named import Backends
 from daemon.jobs import housekeeping
 from daemon.jobs.changes import UnknownJob
 from daemon.jobs.housekeeping import DAY, Housekeeping, Waste

@@ -17,7 +17,8 @@ from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.local import LocalConfig, SequentialConfig
 from daemon.backends.configurations.slurm import SlurmConfig
 from daemon.backends.context import ManagerContext
-from daemon.backends.managers import Backends, Managers, described
+from daemon.backends.managers import Managers
+from daemon.backends.named import Backends, described
 from daemon.backends.sequential import LOAD_SECONDS, TAKE_SECONDS, SequentialManager
 from daemon.sandbox import Interpreter
 from daemon.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.backends.managers import Backends
+from daemon.backends.named import Backends
 from daemon.database import Database
 from daemon.jobs.job import Job, Work
 from daemon.jobs.states import State

@@ -6,7 +6,7 @@ import pytest
 
 from ctxlib.journal import JournalReader, JournalWriter
 from ctxlib.summary import Summary
-from daemon.backends.managers import Backends
+from daemon.backends.named import Backends
 from daemon.database import Database
 from daemon.jobs.tables import MIGRATIONS
 from daemon.processing import Processing

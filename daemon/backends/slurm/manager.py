@@ -261,6 +261,7 @@ class SlurmManager:
         if attempt.key[1] not in sent.given_up:  # those go on until Slurm says otherwise
             sent.busy.discard(attempt.key[1])
             sent.ended[attempt.key[1]] = self._clock()
+            self._sender.wake()  # its place is free
 
     async def _forget_others(self, asked: Collection[Path]) -> None:
         """Forget attempts whose end was read by others, who do not ask about them any more."""

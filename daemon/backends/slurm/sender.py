@@ -2,8 +2,9 @@
 
 There are two lanes: runs that have just arrived never wait for work that is done again. In each at
 most so many jobs run at once as the configuration says: an array is throttled by Slurm itself, and
-one that would exceed the limit together with others waits there until these have ended. While one
-waits in this way, what comes then is collected for the next.
+places that are free are filled at once. What is done again and finds none waits there until those
+before it have ended; while one batch does so, what comes then is collected for the next. Runs that
+have just arrived wait here for the next place, not for the longest job of those before them.
 """
 
 import asyncio
@@ -86,9 +87,11 @@ class Sender:
         """Why an attempt is not in Slurm's queue, for people."""
         if self.problem:
             return f"could not be submitted to Slurm yet: {self.problem}"
-        if attempt_dir in self._waiting and self._holds(live=self._waiting[attempt_dir]):
+        live = self._waiting.get(attempt_dir)
+        if live is not None and not self._room(live=live):
+            when = "another one has ended" if live else "those before it have begun"
             words = f"at most {self._limit()} run at once (concurrent_jobs)"
-            return f"is submitted to Slurm when those before it have begun: {words}"
+            return f"is submitted to Slurm when {when}: {words}"
         return "is about to be submitted to Slurm"
 
     async def key_of(self, attempt_dir: Path) -> Key | None:
@@ -192,16 +195,20 @@ class Sender:
         busy = sum(len(sent.busy) for sent in self._lane(live=live))
         return busy > 0 and busy + more > self._limit()
 
-    def _holds(self, *, live: bool) -> bool:
-        """Whether what waits in a lane is collected, as a batch before it has not begun."""
-        count = list(self._waiting.values()).count(live)
-        held = any(not sent.begun for sent in self._lane(live=live))
-        return held and count < self._most and self._exceeds(count, live=live)
+    def _room(self, *, live: bool) -> int:
+        """How many more of a lane may be submitted now."""
+        lane, waiting = self._lane(live=live), list(self._waiting.values()).count(live)
+        busy = sum(len(sent.busy) for sent in lane)
+        if 0 < busy < self._limit():
+            return min(self._limit() - busy, self._most)
+        chains = not live and all(sent.begun for sent in lane)
+        return self._most if not busy or chains or waiting >= self._most else 0
 
     async def _make(self, *, live: bool) -> bool:
         """Make a batch of what waits in a lane; False when there is none to make now."""
-        chosen = [path for path, its in self._waiting.items() if its is live][: self._most]
-        if not chosen or self._holds(live=live):
+        ours = [path for path, its in self._waiting.items() if its is live]
+        chosen = ours[: self._room(live=live)]
+        if not chosen:
             return False
         self._making = set(chosen)
         try:
