@@ -141,6 +141,18 @@ async def test_a_batch_that_nobody_wants_any_more_is_not_submitted(tmp_path, slu
     assert (slurm.list, len(slurm.submissions)) == ([], 1)
 
 
+async def test_what_has_begun_before_its_submission_is_answered_is_not_said_to_wait(
+    tmp_path, slurm
+):
+    (attempt,) = jobs(tmp_path, "j1")
+    slurm.forgets = True
+    async with bench_of(tmp_path, slurm) as bench:
+        handles = await bench.submit([attempt])
+        await bench.until(handles, lambda status: "could not be submitted" in status.reason)
+        assert claim.make(attempt, "alone")
+        await bench.until(handles, lambda status: (status.state, status.reason) == ("running", ""))
+
+
 async def test_what_waits_and_is_canceled_leaves_slurm_at_once_or_after_a_restart(tmp_path, slurm):
     attempts = jobs(tmp_path, "j1", "j2", "j3")
     async with bench_of(tmp_path, slurm) as bench:
@@ -195,6 +207,31 @@ async def test_runs_that_arrive_wait_for_no_backfill(tmp_path, slurm):
         "is submitted to Slurm when those before it have begun: at most 2 run at once "
         "(concurrent_jobs)"
     )
+
+
+async def test_free_places_are_filled_at_once(tmp_path, slurm):
+    """Else all would wait for the longest job of those that run."""
+    live = jobs(tmp_path, *(f"l{n}" for n in range(6)), live=True)
+    backfill = jobs(tmp_path, *(f"j{n}" for n in range(5)))
+    async with bench_of(tmp_path, slurm, concurrent_jobs=2) as bench:
+        handles = await bench.submit(live[:1])
+        await bench.until(handles, lambda status: "waits in Slurm" in status.reason)
+        handles += await bench.submit(live[1:])
+        said = "is submitted to Slurm when another one has ended: at most 2 run at once"
+        await bench.until(handles[2:], lambda status: said in status.reason)
+        slurm.set("RUNNING")
+        end(live[1])
+        slurm.set("COMPLETED", 1)
+        await bench.until(handles[2:3], lambda status: "waits in Slurm" in status.reason)
+        # What is done again is chained where the places are taken.
+        again = await bench.submit(backfill[:1])
+        await bench.until(again, lambda status: "waits in Slurm" in status.reason)
+        slurm.set("RUNNING")
+        again += await bench.submit(backfill[1:3])
+        await bench.until([*handles, *again], lambda _: len(slurm.submissions) == 5)
+        await bench.until(again[1:2], lambda status: "waits in Slurm" in status.reason)
+    assert [each.array for each in slurm.submissions] == ["0%1"] * 5
+    assert [list(each.after) for each in slurm.submissions] == [[]] * 5
 
 
 async def test_batches_wait_for_nothing_that_slurm_has_forgotten(tmp_path, slurm):

@@ -178,7 +178,9 @@ class SlurmManager:
         attempt = self._attempts[attempt_dir]
         sent = self._sent(attempt.key)
         if sent is None or sent.sent_at is None:
-            return Status("running", self._sender.why_waits(attempt_dir))
+            # It may have begun before sbatch has answered.
+            why = "" if seen.claimed else self._sender.why_waits(attempt_dir)
+            return Status("running", why)
         snapshot = self._watch.snapshot
         if snapshot is None:
             return Status("running", f"Slurm does not answer: {self._watch.silence}")

@@ -2,9 +2,8 @@
 
 There are two lanes: runs that have just arrived never wait for work that is done again. In each at
 most so many jobs run at once as the configuration says: an array is throttled by Slurm itself, and
-places that are free are filled at once. What is done again and finds none waits there until those
-before it have ended; while one batch does so, what comes then is collected for the next. Runs that
-have just arrived wait here for the next place, not for the longest job of those before them.
+free places are filled. What is done again and finds none waits there for those before it to end;
+while one batch does, others are collected here. New runs wait here, each for the next place.
 """
 
 import asyncio
@@ -90,8 +89,8 @@ class Sender:
         live = self._waiting.get(attempt_dir)
         if live is not None and not self._room(live=live):
             when = "another one has ended" if live else "those before it have begun"
-            words = f"at most {self._limit()} run at once (concurrent_jobs)"
-            return f"is submitted to Slurm when {when}: {words}"
+            said = f"is submitted to Slurm when {when}"
+            return f"{said}: at most {self._limit()} run at once (concurrent_jobs)"
         return "is about to be submitted to Slurm"
 
     async def key_of(self, attempt_dir: Path) -> Key | None:
@@ -190,13 +189,8 @@ class Sender:
     def _lane(self, *, live: bool) -> list[Sent]:
         return [sent for sent in self._sent.values() if sent.batch.live is live]
 
-    def _exceeds(self, more: int, *, live: bool) -> bool:
-        """Whether more jobs than may run at once, if so many are added."""
-        busy = sum(len(sent.busy) for sent in self._lane(live=live))
-        return busy > 0 and busy + more > self._limit()
-
     def _room(self, *, live: bool) -> int:
-        """How many more of a lane may be submitted now."""
+        """How many more of those that wait in a lane may be submitted now."""
         lane, waiting = self._lane(live=live), list(self._waiting.values()).count(live)
         busy = sum(len(sent.busy) for sent in lane)
         if 0 < busy < self._limit():
@@ -267,11 +261,11 @@ class Sender:
         They are those that Slurm has now: it would wait for ever for one that it has forgotten,
         whose number it gives out again.
         """
-        live = sent.batch.live
-        if not self._exceeds(count, live=live):
+        lane = self._lane(live=sent.batch.live)
+        others = {its.batch.id: len(its.busy) for its in lane if its is not sent}
+        if not (busy := sum(others.values())) or busy + count <= self._limit():
             return []
-        ours = {other.batch.id for other in self._lane(live=live) if other is not sent}
-        jobs = [job for job in await self._scheduler.jobs() if job.batch in ours]
+        jobs = [job for job in await self._scheduler.jobs() if job.batch in others]
         return sorted({job.array for job in jobs if is_active(job)})
 
     async def _is_there(self, sent: Sent) -> bool:
