@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -21,13 +19,13 @@ from daemon.backends.configurations.secrets import SecretError
 from daemon.backends.context import ManagerContext
 from daemon.backends.forkserver import Answer, ForkServer, KilledLoading
 from daemon.backends.here import fence, look_at
+from daemon.backends.own_process import OwnProcesses, not_taken
 from daemon.backends.server_process import ServerKey
 
 # A context that is edited more often than this while one job waits is not ready for it.
 _MOST_RELOADS = 10
 # How often to look whether a context was edited while it is loaded.
 _LOOK_SECONDS = 1.0
-_OFTEN_SECONDS = 0.02
 
 
 class LocalManager:
@@ -57,7 +55,7 @@ class LocalManager:
         # Those that were replaced still have their last jobs.
         self._living: set[ForkServer] = set()
         self._at_work: dict[str, ForkServer] = {}
-        self._alone: set[asyncio.Task[Any]] = set()
+        self._own = OwnProcesses(context)
         self._wake: tuple[socket.socket, socket.socket] | None = None
 
     def room(self, at_work: int) -> int:
@@ -81,7 +79,7 @@ class LocalManager:
         request = json.loads(await asyncio.to_thread((attempt_dir.parent / REQUEST).read_bytes))
         handle = str(attempt_dir)
         if request.get("command") is not None:
-            await self._start_alone(attempt_dir)
+            await self._own.start(attempt_dir, dict(self._environment()))
             return handle
         # An earlier attempt may have ended its server, and other jobs with it.
         alone = "" if attempt_dir.name == "1" else handle
@@ -121,34 +119,6 @@ class LocalManager:
         except SecretError as error:
             raise Unavailable(str(error)) from error
 
-    async def _start_alone(self, attempt_dir: Path) -> None:
-        """Start a process of its own for an attempt that needs no context file."""
-        environment = {**os.environ, **dict(self._environment())}
-        environment["PYTHONPATH"] = str(self._context.library)
-        environment.pop("PYTHONSAFEPATH", None)
-        process = await asyncio.create_subprocess_exec(
-            *self._context.interpreter().command("-m", "ctxlib.alone", str(attempt_dir)),
-            cwd=self._context.library,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        ending = asyncio.create_task(process.communicate())
-        self._alone.add(ending)
-        ending.add_done_callback(lambda _: self._alone_ended(ending, attempt_dir))
-        async with asyncio.timeout(self._context.settings().queue_claim_ttl):
-            while not claim.exists(attempt_dir) and not ending.done():
-                await asyncio.wait([ending], timeout=_OFTEN_SECONDS)
-        if not claim.exists(attempt_dir):
-            raise ValueError(ending.result()[1].decode(errors="replace").strip())
-
-    def _alone_ended(self, ending: asyncio.Task[Any], attempt_dir: Path) -> None:
-        self._alone.discard(ending)
-        if not ending.cancelled():
-            self._context.on_end(attempt_dir.parent.name, int(attempt_dir.name))
-
     async def _offer(self, server: ForkServer, handle: str) -> Answer:
         """Offer an attempt to a server; one that hangs is ended, with all that it is at."""
         limit = self._context.settings().queue_claim_ttl
@@ -158,9 +128,7 @@ class LocalManager:
         except TimeoutError:
             server.kill()
             self._let_go(server)
-            raise TimeoutError(
-                f"no process took it within {limit:g} s (setting queue_claim_ttl)"
-            ) from None
+            raise not_taken(limit) from None
 
     async def poll(self, handles: Iterable[str]) -> dict[str, Status]:
         """Read how attempts are doing from their folders, whoever started them."""
@@ -192,8 +160,7 @@ class LocalManager:
         await asyncio.gather(*(server.close() for server in self._living))
         self._servers.clear()
         self._at_work.clear()
-        for ending in self._alone:
-            ending.cancel()
+        self._own.close()
         if self._wake is not None:
             reading, writing = self._wake
             asyncio.get_running_loop().remove_reader(reading)

@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 LOOK_SECONDS = 0.2
-"""How often: a look takes a few microseconds for each attempt."""
+"""How often: a look takes a few microseconds for each attempt, unless its filesystem hangs."""
 
 
 class News:
@@ -35,12 +35,16 @@ class News:
 
     async def _look(self) -> None:
         while self._sizes:
-            for attempt_dir, before in list(self._sizes.items()):
-                size = _size(attempt_dir)
-                if size != before:
+            found = await asyncio.to_thread(_sizes, list(self._sizes))
+            for attempt_dir, size in found.items():
+                if self._sizes.get(attempt_dir, size) != size:
                     self._sizes[attempt_dir] = size
                     self._tell(attempt_dir)
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def _sizes(attempt_dirs: Iterable[Path]) -> dict[Path, int]:
+    return {attempt_dir: _size(attempt_dir) for attempt_dir in attempt_dirs}
 
 
 def _size(attempt_dir: Path) -> int:

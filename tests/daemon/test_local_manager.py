@@ -126,6 +126,19 @@ def server_of(attempt):
     return entries(attempt, "claimed")[0].fields["pid"]
 
 
+async def test_a_command_that_nobody_begins_with_in_time_leaves_no_process(tmp_path, managed):
+    local = managed()
+    local.python = str(tmp_path / "hangs")
+    Path(local.python).write_text('#!/bin/sh\ntail -f "$0"; true\n')
+    Path(local.python).chmod(0o755)
+    local.claim_ttl = 0.2
+    attempt = make_job(tmp_path, context=PLAIN, command="true")
+    with pytest.raises(TimeoutError, match=r"within 0\.2 s \(setting queue_claim_ttl\)"):
+        await local.manager.submit(attempt)
+    await eventually(lambda: local.ends == [(attempt.parent.name, 1)])
+    assert processes_of(tmp_path) == []
+
+
 async def test_a_job_from_submission_to_its_end(managed, tmp_path):
     local = managed()
     attempt = make_job(tmp_path, context=PLAIN)
