@@ -78,8 +78,7 @@ def mounts(
     Runs, the database in `folder` and `library` can be read; the attempt's folder, the folder of
     the log and the working directory can be written.
     """
-    seen = [*_data(request), Path(request["context"]).parent, folder]
-    found = {str(path): Mount(str(path), str(path)) for path in seen}
+    found = {str(path): Mount(str(path), str(path)) for path in _seen(folder, request)}
     for volume in config.mounts():
         writable = "ro" not in volume.mode.split(",")
         target = str(volume.container)
@@ -91,6 +90,15 @@ def mounts(
     found[str(library)] = Mount(str(library), str(library))
     # What lies within another comes after it.
     return sorted(found.values(), key=lambda mount: (len(Path(mount.target).parts), mount.target))
+
+
+def groups(folder: Path, request: Mapping[str, Any]) -> list[int]:
+    """The groups to which the database in `folder`, its context file and its runs are open."""
+    return sorted({path.stat().st_gid for path in _seen(folder, request)})
+
+
+def _seen(folder: Path, request: Mapping[str, Any]) -> list[Path]:
+    return [*_data(request), Path(request["context"]).parent, folder]
 
 
 def _data(request: Mapping[str, Any]) -> Iterable[Path]:
@@ -146,8 +154,13 @@ def for_client(variables: Mapping[str, str]) -> tuple[dict[str, str], str]:
     return direct, "".join(lines)
 
 
-def user_options(engine: str, user: tuple[int, int], given: bool) -> list[str]:
-    """Options for the container's processes to be of `user`; not `given`: the daemon's own."""
+def user_options(
+    engine: str, user: tuple[int, int], given: bool, groups: Iterable[int] = ()
+) -> list[str]:
+    """Options for the container's processes to be of `user`; not `given`: the daemon's own.
+
+    `groups` are those that another user than the daemon's needs to read what a job reads.
+    """
     uid, gid = user
     options = [f"--user={uid}:{gid}"]
     if engine == "podman" and os.getuid() != 0:
@@ -155,8 +168,10 @@ def user_options(engine: str, user: tuple[int, int], given: bool) -> list[str]:
         options += [f"--userns=keep-id:uid={uid},gid={gid}" if given else "--userns=keep-id"]
         return options[:1] if uid == 0 else options
     if not given and os.getuid() != 0:
-        options += [f"--group-add={group}" for group in os.getgroups() if group != gid]
-    return options
+        groups = os.getgroups()
+    elif uid in (0, os.getuid()):
+        groups = ()
+    return options + [f"--group-add={group}" for group in groups if group != gid]
 
 
 def run_command(
@@ -168,10 +183,12 @@ def run_command(
     places: Iterable[Mount],
     names: Iterable[str],
     user: tuple[int, int],
+    groups: Iterable[int] = (),
 ) -> list[str]:
     """The arguments with which docker and podman start an attempt in the background.
 
-    `names` are the environment variables that they take from their own environment.
+    `names` are the environment variables that they take from their own environment; `groups` see
+    `user_options`.
     """
     command = ["run", "--detach", f"--name={container_name(attempt_dir)}"]
     command += [f"--hostname={host_name(attempt_dir)}"]
@@ -185,7 +202,7 @@ def run_command(
     command += [f"--shm-size={config.memory or _shared_memory()}"]
     # Folders on a cluster's filesystem cannot be labelled for SELinux.
     command += ["--security-opt=label=disable"]
-    command += user_options(config.engine, user, config.user is not None)
+    command += user_options(config.engine, user, config.user is not None, groups)
     for mount in places:
         command += ["--mount", mount.option()]
     for name in names:

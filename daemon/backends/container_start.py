@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from daemon.backends.configurations.container import ContainerConfig
-from daemon.backends.container_command import environment, for_client, mounts, run_command
+from daemon.backends.container_command import environment, for_client, groups, mounts, run_command
 from daemon.backends.container_engine import Engine, EngineError
 from daemon.backends.container_image import ready
 
@@ -60,7 +61,15 @@ class Starter:
         if not (config.engine == "podman" and os.getuid() != 0):  # else it is the daemon's anyway
             await asyncio.to_thread(hand_over, attempt_dir, log, user)
         command = run_command(
-            config, image, self._folder, self._library, attempt_dir, places, sorted(variables), user
+            config,
+            image,
+            self._folder,
+            self._library,
+            attempt_dir,
+            places,
+            sorted(variables),
+            user,
+            groups(self._folder, request),
         )
         if lines:
             command[1:1] = ["--env-file", "{file}"]
@@ -91,9 +100,10 @@ class Starter:
 def hand_over(attempt_dir: Path, log: Path, user: tuple[int, int]) -> None:
     """See to it that `user` can write an attempt's folder, and the log of its run.
 
-    Raises ValueError when only root could do that.
+    Their groups stay, so that whoever could read them still can. Raises ValueError when only root
+    could do that, and when the job is closed to the groups that `user` gets.
     """
-    uid, gid = user
+    uid, _ = user
     if uid in (0, os.getuid()):
         return
     if os.getuid() != 0:
@@ -101,5 +111,10 @@ def hand_over(attempt_dir: Path, log: Path, user: tuple[int, int]) -> None:
             f"user {uid} of the container could not write {attempt_dir}, and only root can give it "
             "to another user: leave `user` out, or run the daemon as that user"
         )
+    if not attempt_dir.parent.stat().st_mode & stat.S_IRGRP:
+        raise ValueError(
+            f"user {uid} of the container could not read {attempt_dir.parent}, which is its "
+            "owner's alone: leave `user` out, or set share_with to group, for jobs from then on"
+        )
     for path in (attempt_dir, *attempt_dir.rglob("*"), log):
-        os.chown(path, uid, gid, follow_symlinks=False)
+        os.chown(path, uid, -1, follow_symlinks=False)

@@ -144,9 +144,19 @@ def test_users_without_root(monkeypatch):
         "--user=7:8",
         "--userns=keep-id:uid=7,gid=8",
     ]
-    assert command.user_options("podman", (0, 0), given=True) == ["--user=0:0"]
+    assert command.user_options("podman", (0, 0), given=True, groups=[9]) == ["--user=0:0"]
     with pytest.raises(ValueError, match="leave `user` out"):
         hand_over(ATTEMPT, ATTEMPT / "log", (7, 8))
+
+
+def test_another_user_than_the_daemon_that_is_root(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    options = command.user_options("docker", (7, 8), given=True, groups=[8, 9])
+    assert options == ["--user=7:8", "--group-add=9"]
+    assert command.user_options("docker", (0, 0), given=True, groups=[9]) == ["--user=0:0"]
+    tmp_path.chmod(0o700)
+    with pytest.raises(ValueError, match="share_with"):
+        hand_over(tmp_path / "1", tmp_path / "log", (7, 8))
 
 
 def test_the_tag_of_what_is_built(tmp_path):

@@ -111,6 +111,8 @@ async def test_all_of_the_configuration_holds_inside(tmp_path, engine, monkeypat
         (tmp_path / name).mkdir()
     for name in ("output", "work"):
         os.chown(tmp_path / name, 1234, 1235)
+    for folder in (database, proposal):
+        folder.chmod(0o770)  # as `runtable init` and beamtimes have it
     (tmp_path / "masks/m").write_text("mask")
     awkward = 'it\'s "me", $HOME\n`x` é\\'
     context = SURROUNDINGS.replace("PROPOSAL", repr(str(proposal)))
@@ -151,7 +153,9 @@ async def test_all_of_the_configuration_holds_inside(tmp_path, engine, monkeypat
     refused = {"raw", "linked", "database", "library", "read only"}
     assert {seen[what] for what in refused} == {"Read-only file system"}
     assert seen["output"] == seen["working folder"] == "written"
-    assert "said by the variable" in (database / "process_logs/r1-p1234.out").read_text()
+    log = database / "process_logs/r1-p1234.out"
+    assert "said by the variable" in log.read_text()
+    assert (log.stat().st_uid, log.stat().st_gid) == (1234, os.getgid())
     assert engine.containers() == []
 
 
