@@ -12,10 +12,10 @@ from ctxlib.job_folder import REQUEST
 from daemon.backends import Manager, Status, Unavailable
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError, NoManager
+from daemon.backends.configurations.files import BUILT_IN
 from daemon.backends.configurations.local import LocalConfig
 from daemon.backends.context import ManagerContext
 from daemon.backends.named import (
-    BUILT_IN,
     LOCAL,
     SEQUENTIAL,
     SHARING,

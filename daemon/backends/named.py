@@ -14,21 +14,16 @@ from typing import Any
 
 from ctxlib.errors import nearest
 from daemon.backends.configurations import files
-from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.container import ContainerConfig
 from daemon.backends.configurations.errors import ConfigurationError
+from daemon.backends.configurations.files import BUILT_IN
 from daemon.backends.configurations.local import LocalConfig, SequentialConfig
 from daemon.backends.configurations.registry import config_class
 from daemon.backends.configurations.slurm import SlurmConfig
 
-LOCAL, SEQUENTIAL, AGENT, CLUSTER = "local", "sequential", "agent", "cluster"
-"""Backends that need no configuration file; a file may say what `cluster` is."""
-BUILT_IN: Mapping[str, type[BackendConfig]] = {
-    LOCAL: LocalConfig,
-    SEQUENTIAL: SequentialConfig,
-    AGENT: AgentConfig,
-}
+LOCAL, SEQUENTIAL, CLUSTER = "local", "sequential", "cluster"
+"""Backends that need no configuration file, as `agent`; a file may say what `cluster` is."""
 HERE = (LocalConfig, SequentialConfig)
 """Configurations whose jobs run under this machine's limits (noncluster_cpus, noncluster_mem)."""
 SHARING = (LocalConfig, ContainerConfig)

@@ -268,8 +268,9 @@ def test_named_configurations(tmp_path: Path) -> None:
     for name in ("../amore/backends/gpu", "gpu.json", "", "/etc/passwd", ".", "a b"):
         with pytest.raises(ConfigurationError, match="is no name"):
             files.read_named(folder, name)
-    with pytest.raises(ConfigurationError, match="local is always the type local"):
-        files.read_named(folder, "local")
+    for name in ("local", "sequential", "agent"):  # jobs would not look at the file
+        with pytest.raises(ConfigurationError, match=f"{name} is always the type {name}"):
+            files.read_named(folder, name)
     with pytest.raises(ConfigurationError, match="there are: cluster, far, gpu"):
         files.read_named(folder, "none")
     with pytest.raises(FileExistsError):

@@ -16,8 +16,10 @@ import yaml
 from pydantic import ValidationError
 
 from daemon.backends.configurations import uri
+from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError, in_words
+from daemon.backends.configurations.local import LocalConfig, SequentialConfig
 from daemon.backends.configurations.plain import from_json, from_yaml
 from daemon.backends.configurations.registry import config_class
 
@@ -26,7 +28,9 @@ C = TypeVar("C", bound=BackendConfig)
 
 FOLDER = "backends"
 FORMATS: Mapping[str, Format] = {".yml": "yaml", ".yaml": "yaml", ".json": "json", ".uri": "uri"}
-BUILT_IN = frozenset({"local", "sequential"})
+BUILT_IN: Mapping[str, type[BackendConfig]] = {
+    config.type_name(): config for config in (LocalConfig, SequentialConfig, AgentConfig)
+}
 """Names that are always these types, without a file."""
 LARGEST = 2**20
 """Bytes that a configuration may have: more is something else."""
