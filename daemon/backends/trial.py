@@ -157,27 +157,32 @@ def _write_job(folder: Path, config: BackendConfig) -> Path:
     return attempt
 
 
-async def _run(manager: Manager, attempt: Path, seconds: float) -> AsyncIterator[Step]:
+async def _submit(manager: Manager, attempt: Path, seconds: float) -> str | Step:
+    """The handle of the attempt, or what stands in its way."""
     try:
         manager.room(0)
-        began = time.monotonic()
         async with asyncio.timeout(seconds):
-            handle = await manager.submit(attempt)
+            return await manager.submit(attempt)
     except Unavailable as error:
-        yield Step("submit", "failed", f"it takes no jobs now: {error}")
-        return
+        words = f"it takes no jobs now: {error}"
     except ContextBroken as error:
         found = [Problem.from_json(problem) for problem in error.problems]
         why = "; ".join(
             f"{each.message} ({each.mend})" if each.mend else each.message for each in found
         )
-        yield Step("submit", "failed", f"its Python cannot load a context file: {why}")
-        return
+        words = f"its Python cannot load a context file: {why}"
     except TimeoutError as error:
-        yield Step("submit", "failed", str(error) or f"not taken within {seconds:g} s")
-        return
+        words = str(error) or f"not taken within {seconds:g} s"
     except (OSError, ValueError) as error:
-        yield Step("submit", "failed", str(error))
+        words = str(error)
+    return Step("submit", "failed", words)
+
+
+async def _run(manager: Manager, attempt: Path, seconds: float) -> AsyncIterator[Step]:
+    began = time.monotonic()
+    handle = await _submit(manager, attempt, seconds)
+    if isinstance(handle, Step):
+        yield handle
         return
     yield Step("submit", "ok", "the job is taken")
     told = ""
