@@ -14,7 +14,7 @@ def execute(request: Mapping[str, Any]) -> str:
     """Execute the command of a request to its end; why it did not succeed, or "".
 
     Its output goes where that of this process does, or nowhere without `capture_output`. It gets
-    the environment of this process, and `working_dir` or the job's folder as its own.
+    the environment of this process, and runs in `working_dir` or the database's folder.
     """
     command: str = request["command"]
     folder = request.get("working_dir") or request["database"]

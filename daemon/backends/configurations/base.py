@@ -47,7 +47,9 @@ class BackendConfig(BaseModel, ABC):
         description="environment variables whose values are secrets: env:NAME or file:/path each",
     )
     working_dir: Line | None = Field(
-        None, description="folder in which the job runs; one of its own when not given"
+        None,
+        description="folder in which the job runs; the context file's, or the database's, when not "
+        "given",
     )
 
     @classmethod
