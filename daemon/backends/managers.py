@@ -85,10 +85,17 @@ class Managers:
         return handle
 
     async def by_manager(self, handles: Iterable[str]) -> dict[str, list[str]]:
-        """Those that one manager has together, by its key; managers without any are let go."""
+        """Those that one manager has together, by its key; managers without any are let go.
+
+        One whose manager cannot be made stands alone: whoever asks how it is hears why.
+        """
         grouped: dict[str, list[str]] = {}
         for handle in handles:
-            grouped.setdefault((await self._route(handle)).key, []).append(handle)
+            try:
+                key = (await self._route(handle)).key
+            except Exception:  # noqa: BLE001 - a package's own code, or it is not installed any more
+                key = handle
+            grouped.setdefault(key, []).append(handle)
         needed = {*grouped, *self._current.values(), *(+self._submitting)}
         for key in set(self._made) - needed:
             await self._close(key)

@@ -126,6 +126,20 @@ async def test_each_attempt_goes_to_the_manager_of_its_configuration(
     ]
 
 
+async def test_one_whose_manager_cannot_be_made_is_in_nobodys_way(
+    tmp_path: Path, made: list[Remembering]
+) -> None:
+    odd = attempt(tmp_path, "odd")
+    request = {"backend": "odd", "configuration": {"type": "of-a-package-that-was-removed"}}
+    (odd.parent / "job.json").write_text(json.dumps(request))
+    handles = [str(odd), str(attempt(tmp_path, "local", LocalConfig()))]
+    managers = managers_of(tmp_path)
+    assert [*(await managers.by_manager(handles)).values()] == [handles[:1], handles[1:]]
+    assert len(made) == 1
+    with pytest.raises(ConfigurationError, match="there is no 'of-a-package-that-was-removed'"):
+        await managers.poll(handles[:1])
+
+
 async def test_handles_of_the_version_before_are_understood(tmp_path: Path) -> None:
     managers = managers_of(tmp_path)
     folder = attempt(tmp_path, "sequential")
