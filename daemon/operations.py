@@ -237,7 +237,7 @@ class Operations:
         service = self._service
         await service.work()
         unsettled = set(jobs)
-        while unsettled:  # once more for one who was too slow to be told of everything
+        while unsettled:  # once more for one who cannot be told of everything
             with service.hub.follow() as follower:
                 found = await self._with_following(jobs)
                 for job in found:
@@ -274,9 +274,12 @@ async def _about(
 ) -> AsyncIterator[dict[str, Any]]:
     """Updates on the jobs `mine` and on those that follow from them; both sets are kept up.
 
-    Ends when `unsettled` is empty, or when the follower has fallen too far behind.
+    Ends when `unsettled` is empty, or when the follower has to look at all of them once more: it
+    has fallen too far behind, or jobs are held back.
     """
     async for update in follower:
+        if update["kind"] == "held":
+            return
         if update["kind"] == "job":
             if update.get("after") in mine and update["id"] not in mine:
                 mine.add(update["id"])

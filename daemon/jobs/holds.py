@@ -105,12 +105,18 @@ class Holds:
         log = self._outside.log
         if (hold := self._all) is not None:
             held = await insist(lambda: self._queue.hold_back(hold.why), "the queue", log)
-            await self.explain(held, hold.why)
+            await self._told(held, hold.why)
             return
         for backend, each in self._by_backend.items():
             why = f"backend {backend}: {each.why}"
             held = await insist(partial(self._queue.hold_back, why, backend), "the queue", log)
-            await self.explain(held, why)
+            await self._told(held, why)
+
+    async def _told(self, held: tuple[Iterable[Job], bool], why: str) -> None:
+        live, news = held
+        await self.explain(live, why)
+        if news:  # of thousands that are done again none is told by itself: who follows any, looks
+            self._outside.publish({"kind": "held"})
 
     async def explain(self, jobs: Iterable[Job], why: str) -> None:
         """Tell the rows of jobs why they wait, each once."""

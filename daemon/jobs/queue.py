@@ -241,22 +241,23 @@ class Queue(Endings):
         at = self._stamp()
         await self._db.write(lambda c: changes.take_back(c, job.id, job.attempt, why, at))
 
-    async def hold_back(self, why: str, backend: str | None = None) -> list[Job]:
+    async def hold_back(self, why: str, backend: str | None = None) -> tuple[list[Job], bool]:
         """Everything queued, for `backend` if given, waits for `why`.
 
-        Returns the live jobs for which that is news.
+        Returns the live jobs for which that is news, and whether it is for any job at all.
         """
         held = "state = 'queued' AND waiting_reason != :why"
         held += "" if backend is None else " AND backend = :backend"
         values = {"why": why, "backend": backend}
 
-        def hold_back(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+        def hold_back(connection: sqlite3.Connection) -> tuple[list[sqlite3.Row], bool]:
             find = f"SELECT * FROM jobs WHERE {held} AND live = 1"
             rows = connection.execute(find, values).fetchall()
-            connection.execute(f"UPDATE jobs SET waiting_reason = :why WHERE {held}", values)
-            return rows
+            update = f"UPDATE jobs SET waiting_reason = :why WHERE {held}"
+            return rows, connection.execute(update, values).rowcount > 0
 
-        return self._readable(await self._db.write(hold_back))
+        rows, news = await self._db.write(hold_back)
+        return self._readable(rows), news
 
     async def cancel_unreadable(self) -> None:
         """Take jobs under way whose rows make no sense out of the way of the others.

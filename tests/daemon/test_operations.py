@@ -65,6 +65,18 @@ async def test_one_who_was_too_slow_is_told_the_end_all_the_same(served, monkeyp
     assert states[-1] == "finished"
 
 
+async def test_who_follows_is_told_why_a_job_is_held_back(served):
+    job = await served.begin()
+    await served.queue.take_back(job, "")
+    told = served.operations.follow([job.id])
+    assert (await anext(told))["reason"] == ""
+    following = asyncio.ensure_future(anext(told))
+    await asyncio.sleep(0)
+    await served.queue.hold_back("no controller")
+    served.hub.publish({"kind": "held"})
+    assert (await following)["reason"] == "no controller"
+
+
 async def test_jobs_that_follow_are_found_by_one_who_comes_late(served):
     job = await served.begin()
     await served.end(job, Later("cluster"))

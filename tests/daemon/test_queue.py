@@ -387,8 +387,11 @@ async def test_offsets_and_handle_belong_to_the_attempt(queue):
 async def test_what_is_held_back_is_told_once(inbox, queue):
     await queue.create([work(1)])
     await arrive(inbox, queue, make_event(2))
-    assert [job.run for job in await queue.hold_back("broken")] == [2]
-    assert await queue.hold_back("broken") == []
+    live, news = await queue.hold_back("broken")
+    assert ([job.run for job in live], news) == ([2], True)
+    assert await queue.hold_back("broken") == ([], False)
+    await queue.create([work(3)])
+    assert await queue.hold_back("broken") == ([], True)
     assert {job.waiting_reason for job in await queue.recent(9)} == {"broken"}
     assert (await queue.claim()).waiting_reason == ""
 

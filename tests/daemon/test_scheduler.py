@@ -193,6 +193,7 @@ async def test_a_backend_that_takes_nothing_now_holds_up_only_its_own_jobs(bench
     why = "backend away: its controller does not answer"
     assert bench.scheduler.waiting == why
     await eventually(lambda: (2, why) in bench.rows)
+    assert {"kind": "held"} in bench.updates  # for who follows the other one
     for job in (away, live):
         job = await bench.in_state(job, State.QUEUED)
         assert (job.waiting_reason, job.attempt) == (why, job.attempt)
