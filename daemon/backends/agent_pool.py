@@ -194,7 +194,8 @@ class AgentPool:
             if ticket.stage in ENDED:
                 if told_before(ticket, said):
                     return ticket
-                raise Stale(f"job {ticket.job} is {ticket.stage} already: {ticket.error or ''}")
+                why = f": {ticket.error}" if ticket.error else ""
+                raise Stale(f"job {ticket.job} is {ticket.stage} already{why}")
             told = {
                 "beats": ticket.beats + 1,
                 "container_id": report.container_id or ticket.container_id,

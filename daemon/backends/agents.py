@@ -170,9 +170,9 @@ class AgentManager:
         """Why nobody has it, for people."""
         if ticket.require_host:
             online = self._hosts.is_online(ticket.preferred_host or "")
-            return (
-                f"it waits for agent {ticket.preferred_host}{'' if online else ', which is away'}"
-            )
+            able = " to run a container" if ticket.image else ""
+            away = "" if online else ", which is away"
+            return f"it waits for agent {ticket.preferred_host}{able}{away}"
         able = " that runs containers" if ticket.image else ""
         return f"it waits for an agent{able}"
 

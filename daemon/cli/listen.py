@@ -89,7 +89,7 @@ def _daemonize(folder: Path) -> None:
     except supervisor.SupervisorError as error:
         raise click.ClickException(str(error)) from error
     if daemon is not None:
-        click.echo("The daemon was restarted, as what Supervisor is told has changed.")
+        click.echo("Supervisor was told what has changed; what that concerns was restarted.")
     click.echo(
         f"The daemon runs under Supervisor. `supervisorctl -c {quote(configuration)} status` "
         "shows it; restart and stop work likewise."

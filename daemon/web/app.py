@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from daemon import __version__
 from daemon.web import acts, agents, errors, events, job_files, jobs, runs, simulations
-from daemon.web.access import Access, Viewer
+from daemon.web.access import Access, Bearer, Viewer
 from daemon.web.errors import Refusal
 from daemon.web.gate import Gate
 from daemon.web.link import Link
@@ -70,11 +70,11 @@ def make_app(link: Link, access: Access, tokens: Tokens, hosts: Collection[str])
     app.include_router(api)
 
     @app.get("/", include_in_schema=False)
-    async def begin(request: Request, token: str | None = None) -> Response:
+    async def begin(request: Request, bearer: Bearer, token: str | None = None) -> Response:
         """Keep the token of the printed address in a cookie, and out of the address."""
         if token is not None:
             return _remember(request, token)
-        access.caller(request, None)
+        access.caller(request, bearer)
         return RedirectResponse(f"{API}/daemon", 303)
 
     app.add_middleware(Gate, hosts=hosts)

@@ -133,7 +133,7 @@ async def test_a_command_from_waiting_to_its_end(ground: Ground) -> None:
     status = json.loads((attempt.parent / "status.json").read_text())
     assert (status["status"], status["worker_id"], status["exit_code"]) == ("finished", "gpu-1", 0)
     assert status["container_id"] == "c1"  # nothing that was known is forgotten
-    with pytest.raises(Stale, match="finished already"):
+    with pytest.raises(Stale, match=r"finished already$"):
         ground.report(attempt, "gpu-1", "failed")
 
 
@@ -164,9 +164,11 @@ async def test_commands_are_watched_by_our_code_where_they_need_no_image(ground:
     assert payload["env"] == {"PYTHONPATH": "/lib"}
     with_image = await ground.submit(command="x", require_host=True, preferred_host="a")
     assert ground.fetch("a", containers=False) is None
-    assert (await ground.look(with_image)).reason == "it waits for agent a"
+    assert (await ground.look(with_image)).reason == "it waits for agent a to run a container"
     ground.time += SETTINGS.host_heartbeat_ttl + 1
-    assert (await ground.look(with_image)).reason == "it waits for agent a, which is away"
+    assert (await ground.look(with_image)).reason == (
+        "it waits for agent a to run a container, which is away"
+    )
     assert ground.fetch("a") == "job-2"
 
 

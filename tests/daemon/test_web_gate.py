@@ -119,6 +119,8 @@ async def test_the_printed_address_leaves_a_cookie_and_no_token_in_the_address(
     del web.headers["Authorization"]
     assert code(await web.get("/", params={"token": "x"}), 401) == "unknown_token"
     assert code(await web.get("/"), 401) == "no_token"
+    answer = await web.get("/", headers={"Authorization": f"Bearer {OWN}"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/api/daemon")
     answer = await web.get("/", params={"token": OWN})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     cookie = answer.headers["set-cookie"].lower()
