@@ -8,6 +8,8 @@ from daemon.jobs.job import COMBINED, PENDING, Job, Work, job_of
 
 LONGEST_PAUSE = 60.0
 """Seconds that a job pauses at most; what is further ahead is of a clock that has stepped back."""
+REQUEUED_WITHIN = 7 * 86400.0
+"""Seconds that what a job takes from others is kept, when it has failed or was ended."""
 
 _IN_THE_WAY = """o.proposal = j.proposal AND o.run = j.run AND o.id != j.id
         AND (o.data = j.data OR 'all' IN (o.data, j.data))
@@ -48,8 +50,12 @@ _BACKENDS = """WITH RECURSIVE found (backend) AS (
 _NEEDED = f"""SELECT 1 FROM jobs AS f,
         json_each(CASE WHEN json_valid(f.inputs) THEN f.inputs ELSE '[]' END) AS i
     WHERE f.proposal = j.proposal AND f.run = j.run AND i.value = j.id
-    AND (f.state IN {UNFINISHED} OR (f.combined = {PENDING} AND f.attempt >= f.first_attempt))"""
-"""Jobs that still take something from the fragments of job j."""
+    AND (f.state IN {UNFINISHED} OR (f.combined = {PENDING} AND f.attempt >= f.first_attempt)
+         OR (f.state != 'finished' AND f.ended > :since AND NOT EXISTS (
+             SELECT 1 FROM jobs AS n WHERE n.proposal = f.proposal AND n.run = f.run
+             AND n.data = f.data AND n.part = f.part AND n.position > f.position)))"""
+"""Jobs that still take something from the fragments of job j, or would when they are requeued:
+those that have come to nothing since then, and whose place no other one has taken."""
 
 
 _BEFORE = f"""SELECT o.id, o.state FROM jobs AS j JOIN jobs AS o ON o.id = j.after
@@ -107,13 +113,16 @@ def absorbing(connection: sqlite3.Connection, work: Work) -> Job | None:
         return None  # it will be canceled when its turn comes
 
 
-def cleanable(connection: sqlite3.Connection, after: int, limit: int) -> list[sqlite3.Row]:
+def cleanable(
+    connection: sqlite3.Connection, after: int, limit: int, *, now: float
+) -> list[sqlite3.Row]:
     """The rows of jobs whose results are in the run file and whose fragments nobody needs.
 
-    They are the first `limit` that come after the position `after`.
+    They are the first `limit` that come after the position `after`; `now` is a Unix time.
     """
     return connection.execute(
-        f"""SELECT * FROM jobs AS j WHERE combined = {COMBINED} AND cleaned = 0 AND position > ?
-            AND NOT EXISTS ({_NEEDED}) ORDER BY position LIMIT ?""",
-        (after, limit),
+        f"""SELECT * FROM jobs AS j
+            WHERE combined = {COMBINED} AND cleaned = 0 AND position > :after
+            AND NOT EXISTS ({_NEEDED}) ORDER BY position LIMIT :limit""",
+        {"after": after, "limit": limit, "since": now - REQUEUED_WITHIN},
     ).fetchall()

@@ -59,8 +59,10 @@ class Endings(Acts):
         be queued meanwhile. Returns the place of the last job, to go on after; None at the end.
         """
 
+        now = self._now()
+
         def clean(connection: sqlite3.Connection) -> int | None:
-            rows = choice.cleanable(connection, after, AT_ONCE)
+            rows = choice.cleanable(connection, after, AT_ONCE, now=now)
             gone = [(job.id,) for job in self._readable(rows) if remove(job)]
             connection.executemany("UPDATE jobs SET cleaned = 1 WHERE id = ?", gone)
             return int(rows[-1]["position"]) if rows else None

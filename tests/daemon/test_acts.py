@@ -134,6 +134,11 @@ async def test_what_cannot_be_computed_again_is_not_requeued(queue):
         await queue.requeue(submitted.id, **ME)
     first = await job_in(queue, State.FINISHED, run=1)
     cluster = await job_in(queue, State.FAILED, run=1, part="cluster", inputs=(first.id,))
+    # They are kept for it until another job has taken its place.
+    await queue.clean(lambda job: job.id == first.id)
+    assert (await queue.requeue(cluster.id, **ME)).state is State.QUEUED
+    await queue.cancel(cluster.id, **ME)
+    await job_in(queue, State.FINISHED, run=1, part="cluster")
     await queue.clean(lambda job: job.id == first.id)
     with pytest.raises(Refused, match=f"{first.id}: requeue that, or reprocess run 1"):
         await queue.requeue(cluster.id, **ME)
