@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxlib import claim
 from ctxlib.job_folder import FRAGMENTS, REQUEST, attempts
-from ctxlib.whole_file import write_whole
+from ctxlib.whole_file import remove_leftovers, write_whole
 
 if TYPE_CHECKING:  # commands look at folders, and need no queue for that
     from daemon.jobs.job import Job
@@ -45,6 +45,7 @@ def log_of(folder: Path, job: "Job") -> Path:
 def write_request(job: Path, request: Mapping[str, Any]) -> None:
     """Write `job.json`, whole or not at all."""
     job.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(job / REQUEST)  # only who holds the folder writes it
     write_whole(job / REQUEST, json.dumps(request, indent=1).encode() + b"\n")
 
 
