@@ -172,7 +172,7 @@ class Managers:
                 make: Any = config.manager_class()
                 self._made[key] = make(config, self._context)
             except NoManager as error:
-                raise ConfigurationError([f"backend {backend!r}: {error}"]) from error
+                raise ConfigurationError([str(error)]) from error
             if isinstance(config, SHARING):
                 self._sharing.add(backend)
         return key, self._made[key]

@@ -71,6 +71,10 @@ def test_named_ones_and_lines_are_checked_too(tmp_path: Path) -> None:
     assert run("validate", "gpu").exit_code == 0
     assert run("validate", "local:timeout=60").exit_code == 0
     assert run("validate", "local:timeout=59").exit_code == 2
+    for given in ("gpu", "local:"):
+        assert run("validate", "--backend-type", "local", given).exit_code == 0
+        wrong = run("validate", "--backend-type", "slurm", given)
+        assert (wrong.exit_code, "type: is local, not slurm" in wrong.stderr) == (2, True)
 
 
 def test_what_is_wrong_ends_with_2(tmp_path: Path) -> None:

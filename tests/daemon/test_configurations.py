@@ -377,6 +377,13 @@ def test_a_type_without_a_manager_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         patch.setattr("importlib.import_module", raise_missing)
         with pytest.raises(NoManager, match="asyncssh is not installed: `pip install asyncssh`"):
             manager_at("dummy", "DummyManager")
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        words = "asyncssh is not installed: `pip install 'runtable[ssh]'`"
+        assert without_manager(SlurmSshConfig) == words
+        assert without_manager(SlurmRestConfig) == words.replace("asyncssh", "httpx").replace(
+            "ssh]", "rest]"
+        )
     monkeypatch.setattr(LocalConfig, "manager_class", lambda: 1 / 0)
     assert without_manager(LocalConfig) == "ZeroDivisionError: division by zero"
 

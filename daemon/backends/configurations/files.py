@@ -154,11 +154,14 @@ def read_named(folder: Path, name: str) -> BackendConfig:
 def given(text: str, folder: Path, expected: type[BackendConfig] | None = None) -> BackendConfig:
     """Return what a person means by `text`: a name of the database in `folder`, a file, or a URI.
 
-    `expected` as in `loads`, for files. Raises ConfigurationError and OSError.
+    `expected` as in `loads`; a file that has a name has to name its type, too. Raises
+    ConfigurationError and OSError.
     """
     path = Path(text)
     if text in named(folder):
-        return read_named(folder, text)
+        config = read_named(folder, text)
+        _class(config.type, expected)
+        return config
     if not path.exists() and _NAME.fullmatch(text) is not None:
         known = ", ".join(named(folder)) or "none"
         words = (

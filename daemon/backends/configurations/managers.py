@@ -1,6 +1,7 @@
 """Where the managers of our own types are; they are imported when jobs run, not before."""
 
 import importlib
+import importlib.util
 
 from daemon.backends import Manager
 from daemon.backends.configurations.errors import NoManager
@@ -8,8 +9,13 @@ from daemon.backends.configurations.errors import NoManager
 ManagerClass = type[Manager]
 
 
-def manager_at(module: str, name: str) -> ManagerClass:
-    """Return the manager class `name` of `daemon.backends.<module>`; NoManager without such."""
+def manager_at(module: str, name: str, package: str = "", extra: str = "") -> ManagerClass:
+    """Return the manager class `name` of `daemon.backends.<module>`; NoManager without such.
+
+    So it is without `package`, when the manager needs that, which comes with our `extra`.
+    """
+    if package and importlib.util.find_spec(package) is None:
+        raise NoManager(f"{package} is not installed: `pip install 'runtable[{extra}]'`")
     path = f"daemon.backends.{module}"
     try:
         found = importlib.import_module(path)

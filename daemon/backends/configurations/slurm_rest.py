@@ -79,7 +79,7 @@ class SlurmRestConfig(SlurmCommon):
     @classmethod
     def manager_class(cls) -> ManagerClass:
         """The manager for all ways to Slurm."""
-        return manager_at("slurm.manager", "SlurmManager")
+        return manager_at("slurm.manager", "SlurmManager", "httpx", "rest")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -76,7 +76,7 @@ class SlurmSshConfig(SlurmCommon):
     @classmethod
     def manager_class(cls) -> ManagerClass:
         """The manager for all ways to Slurm."""
-        return manager_at("slurm.manager", "SlurmManager")
+        return manager_at("slurm.manager", "SlurmManager", "asyncssh", "ssh")
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:

@@ -10,26 +10,18 @@ from daemon.backends.slurm.transport import ThisMachine
 
 
 def scheduler_of(config: SlurmCommon) -> Scheduler:
-    """The way to Slurm that `config` describes. Raises NoManager when a package for it is not here.
+    """The way to Slurm that `config` describes.
 
-    The packages are imported only where somebody uses them.
+    Their packages are imported only where somebody uses them. Raises NoManager for other types.
     """
     if isinstance(config, SlurmConfig):
         return Commands(ThisMachine())
     if isinstance(config, SlurmSshConfig):
-        try:
-            from daemon.backends.slurm.ssh import Ssh
-        except ModuleNotFoundError as error:
-            raise _not_installed(error, "ssh") from error
+        from daemon.backends.slurm.ssh import Ssh
+
         return Commands(Ssh(config))
     if isinstance(config, SlurmRestConfig):
-        try:
-            from daemon.backends.slurm.rest import Rest
-        except ModuleNotFoundError as error:
-            raise _not_installed(error, "rest") from error
+        from daemon.backends.slurm.rest import Rest
+
         return Rest(config)
     raise NoManager(f"there is no way to Slurm by {config.type}")
-
-
-def _not_installed(error: ModuleNotFoundError, extra: str) -> NoManager:
-    return NoManager(f"{error.name} is not installed: `pip install 'runtable[{extra}]'`")
