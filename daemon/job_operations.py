@@ -171,7 +171,7 @@ class JobOperations:
                 refused.append({"id": text, "reason": str(error), "code": code_of(error)})
             else:
                 LOG.info("%s: %s by %s: %s", job.name, job.state, by, reason)
-                done.append(job.update())
+                done.append({**job.update(), "command": job.command is not None})
         return {"jobs": done, "refused": refused}
 
     async def _carry_out(self, before: Job, job: Job, why: str) -> Job:

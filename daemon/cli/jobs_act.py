@@ -91,4 +91,5 @@ def _act(directory: str | None, act: str, jobs: tuple[str, ...], why: str, **mor
 
 
 def _outcome(job: Mapping[str, Any]) -> str:
-    return f"run {job['run']} {job['data']}: {OUTCOMES.get(job['state'], job['state'])}"
+    what = "command" if job.get("command") else f"run {job['run']} {job['data']}"
+    return f"{what}: {OUTCOMES.get(job['state'], job['state'])}"

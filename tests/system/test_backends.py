@@ -127,7 +127,7 @@ def test_commands_run_where_they_are_told_to(beamtime: Beamtime) -> None:
     left.send_signal(signal.SIGINT)
     said = left.communicate(timeout=20)[1]
     assert (left.returncode, f"jobs stop {waiting}` ends it" in said) == (130, True)
-    beamtime.run("jobs", "stop", waiting)
+    assert "  command: told to stop" in beamtime.run("jobs", "stop", waiting).stdout
     wait_until(lambda: state(beamtime, waiting) == "stopped")
     assert sleeping("989") == []
 
