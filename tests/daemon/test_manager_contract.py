@@ -192,6 +192,9 @@ def failed(attempt: Path) -> str:
 def too_late(attempt: Path) -> str:
     assert values(attempt) == {"number": 7}
     status_of(attempt, "failed")
+    assert errors(attempt) == {"sleeps": "timeout: killed: the job took longer than 3 s"}
+    took = entries(attempt, "ended")[0].time - entries(attempt, "claimed")[0].time
+    assert 2.5 <= took < 30
     return errors(attempt)["sleeps"]
 
 
