@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from daemon.backends.configurations import SlurmConfig
 from daemon.backends.slurm import batches
 from daemon.backends.slurm import partition as partitions
 from daemon.backends.slurm.commands import Commands
+from daemon.backends.slurm.mends import mended
 from daemon.backends.slurm.partition import best
 from daemon.backends.slurm.scheduler import (
     WHOLE,
     Later,
     NoAnswer,
+    Node,
     Partition,
     Refused,
     Reservation,
@@ -48,7 +51,7 @@ def job(state, **more):
             "your account has as much as it may (Ass",
         ),
         (job("PENDING", reason="ReqNodeNotAvail, UnavailableNodes:n2"), "waiting", "UnavailableNo"),
-        (job("PENDING", reason="PartitionTimeLimit"), "waiting", "give a shorter time_limit (Par"),
+        (job("PENDING", reason="PartitionTimeLimit"), "waiting", "or setting slurm_time (Par"),
         (
             job("PENDING", reason="Nodes required for job are DOWN, DRAINED or reserved"),
             "waiting",
@@ -164,6 +167,9 @@ class Cluster:
 
     async def partitions(self):
         return [partition("only")]
+
+    async def nodes(self):
+        return [Node(partitions=["only"], cpus=8, memory=4000)]
 
     async def groups(self):
         return []
@@ -305,6 +311,16 @@ async def test_what_sbatch_says(said, kind):
     with pytest.raises(kind, match="sbatch: error: ") as caught:
         await Commands(Says(1, err=f"sbatch: error: {said}\n")).submit(SUBMISSION)
     assert type(caught.value) is kind
+
+
+async def test_a_reservation_is_told_whose_nodes_are_in_another_partition():
+    wanted = replace(SUBMISSION, reservation="mine")
+    said = await mended("Requested node configuration is not available", wanted, Cluster())
+    assert said.endswith(
+        "the 1 nodes have up to 8 cores and 4000M each; the nodes of reservation "
+        "mine have to be among them, or it has to name their partition, which an administrator "
+        "sees to: `scontrol update ReservationName=mine PartitionName=...`"
+    )
 
 
 async def test_a_login_may_greet_before_what_a_program_says():

@@ -65,7 +65,14 @@ async def _mend(said: str, submission: Submission, scheduler: Scheduler) -> str 
     if _SIZE.search(said):
         found = _of(submission, await scheduler.partitions())
         nodes = [n for n in await scheduler.nodes() if found is None or found.name in n.partitions]
-        return f"asked for {_asked(submission)}; {_largest(nodes, found)}"
+        mend = f"asked for {_asked(submission)}; {_largest(nodes, found)}"
+        if submission.reservation is not None:
+            mend += (
+                f"; the nodes of reservation {submission.reservation} have to be among them, or it "
+                "has to name their partition, which an administrator sees to: `scontrol update "
+                f"ReservationName={submission.reservation} PartitionName=...`"
+            )
+        return mend
     for about, (field, where) in _NAMES.items():
         if about.search(said):
             value = submission.reservation or getattr(submission.config, field)

@@ -61,7 +61,8 @@ _MEANINGS = {
     "JobArrayTaskLimit": "as many run as may at once (concurrent_jobs)",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition takes no jobs to run now",
-    "PartitionTimeLimit": f"its partition allows less time: {_MEND} give a shorter time_limit",
+    "PartitionTimeLimit": f"its partition allows less time: {_MEND} give a shorter "
+    "time_limit, or setting slurm_time",
     "PartitionNodeLimit": f"its partition has fewer nodes: {_MEND} ask for fewer",
     "PartitionConfig": f"its partition cannot give what it asks for: {_MEND} ask for less",
     "BadConstraints": f"no node has what it asks for: {_MEND} ask for something else",
