@@ -82,6 +82,7 @@ class Agent:
         self._beat = float("-inf")
         self._ask_at = 0.0
         self._away = ""
+        self._unfit = ""
         self._pause = POLL_SECONDS
 
     def end(self) -> None:
@@ -108,12 +109,12 @@ class Agent:
         self._ask_at = now + POLL_SECONDS
         try:
             if now - self._beat >= HEARTBEAT_SECONDS:
-                answer = self._server.post("heartbeat", info=_info(self._most))
-                check_folder((answer or {}).get("folder"))
+                self._heartbeat()
                 self._beat = now
             for job in list(self._jobs.values()):
                 self._report(job, now)
-            while not self._ends and len(self._jobs) < self._most and self._fetch():
+            takes = not (self._ends or self._unfit)
+            while takes and len(self._jobs) < self._most and self._fetch():
                 pass
         except Away as away:
             self._wait(str(away), now)
@@ -136,6 +137,21 @@ class Agent:
         self._away = why
         self._ask_at = now + self._pause
         self._pause = min(2 * self._pause, MOST_SECONDS)
+
+    def _heartbeat(self) -> None:
+        """Say that this is here, and see whether jobs can run here."""
+        answer = self._server.post("heartbeat", info=_info(self._most))
+        try:
+            check_folder((answer or {}).get("folder"))
+        except AgentError as error:
+            # Its filesystem may only hang: what runs is not to be lost for it.
+            if not self._jobs:
+                raise
+            if not self._unfit:
+                self._say(str(error))
+            self._unfit = str(error)
+        else:
+            self._unfit = ""
 
     def _fetch(self) -> bool:
         payload = self._server.post("next-job", jobs=list(self._jobs), containers=False)

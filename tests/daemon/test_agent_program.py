@@ -1,23 +1,95 @@
 """Our agent, as far as it needs no server."""
 
 import http.server
+import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from daemon import agent
 from daemon.agent import AgentError, check_folder
 from daemon.agent_server import Away, Refused, Server
 from daemon.cli.agent import command
+
+BEGINS = "j1: attempt None begins"
 
 
 def test_jobs_need_the_folder_where_it_is(tmp_path: Path) -> None:
     check_folder(str(tmp_path))
     with pytest.raises(AgentError, match=rf"{tmp_path}/away is not on .+ mount it there"):
         check_folder(str(tmp_path / "away"))
+
+
+class Serving:
+    """In place of a server: has one job, and remembers what it was asked."""
+
+    url = "http://here"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[str] = []
+        self.given = False
+
+    def post(self, path: str, **_: object) -> dict[str, Any] | None:
+        self.asked.append(path)
+        if path == "heartbeat":
+            return {"folder": str(self.folder)}
+        if path == "job-status":
+            return {"status": "running"}
+        if self.given:
+            return None
+        self.given = True
+        log = self.folder / "logs" / "j1.log"
+        return {"job_id": "j1", "arguments": ["sleep", "1000"], "env": {}, "log": str(log)}
+
+
+def test_a_folder_that_goes_away_for_a_while_costs_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HEARTBEAT_SECONDS", "POLL_SECONDS", "REPORT_SECONDS"):
+        monkeypatch.setattr(agent, name, 0.0)
+    folder = tmp_path / "amore"
+    folder.mkdir()
+    server = Serving(folder)
+    told: list[str] = []
+
+    def away() -> None:
+        folder.rename(tmp_path / "hidden")
+        server.asked.clear()
+
+    def back() -> None:
+        assert "next-job" not in server.asked
+        assert "job-status" in server.asked
+        (tmp_path / "hidden").rename(folder)
+        server.asked.clear()
+
+    def end() -> None:
+        assert "next-job" in server.asked
+        assert told == [f"works for {server.url} on {socket.gethostname()}", BEGINS, told[2]]
+        assert "is not on" in told[2]
+        raise KeyboardInterrupt
+
+    acts = iter([away, lambda: None, back, end])
+    monkeypatch.setattr("time.sleep", lambda _: next(acts)())
+    started: list[agent.Running] = []
+    start = agent._start
+
+    def remembered(asked: dict[str, Any]) -> agent.Running:
+        started.append(start(asked))
+        return started[-1]
+
+    monkeypatch.setattr(agent, "_start", remembered)
+    with pytest.raises(KeyboardInterrupt):
+        agent.Agent(server, 2, told.append).run()  # type: ignore[arg-type]
+    [job] = started
+    assert job.process is not None
+    assert job.process.wait() == -signal.SIGKILL
 
 
 def test_what_is_no_token_is_not_sent_and_not_shown(tmp_path: Path) -> None:
