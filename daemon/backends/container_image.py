@@ -32,7 +32,9 @@ async def ready(config: ContainerConfig, engine: Engine) -> str:
     except OSError as error:
         raise EngineError(f"{dockerfile} cannot be built: {error}") from None
     if not await engine.has_image(tag):
-        arguments = [f"--build-arg={name}={value}" for name, value in config.build_args.items()]
+        # docker's older builder would leave the container of a step that failed behind.
+        arguments = ["--force-rm"]
+        arguments += [f"--build-arg={name}={value}" for name, value in config.build_args.items()]
         try:
             await engine.ask(
                 *("build", "--tag", tag, "--file", str(dockerfile), *arguments, str(context)),

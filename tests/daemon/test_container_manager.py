@@ -370,8 +370,8 @@ def greeting(run):
     (build / "greeting").write_text("good day")
     assert await ready(bench.config, asked) != built
     assert built_images() != images
-    # What cannot be built says where.
-    (build / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY nothing /nothing\n")
+    # What cannot be built says where, and the container of the failed step goes.
+    (build / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN ls /nothing\n")
     status = await bench.run(broken)
     assert (status.state, ended(broken)["status"]) == ("ended", "failed")
     assert f"{build}/Dockerfile cannot be built: " in status.reason
