@@ -111,7 +111,7 @@ class Life:
         return {
             "success": Case(self.job("success"), succeeded),
             "failure of a variable": Case(self.job("fails", "raises", "needs_it"), failed),
-            "timeout": Case(self.job("late", "sleeps", timeout=3), too_late),
+            "timeout": Case(self.job("late", "sleeps", timeout=6), too_late),
             "memory": Case(self.job("greedy", "greedy", memory=MEMORY), too_much),
             "daemon restart meanwhile": Case(self.job("goes-on", "waits"), went_on),
             "cancel while running": Case(self.job("stopped", "sleeps"), stopped),
@@ -192,9 +192,9 @@ def failed(attempt: Path) -> str:
 def too_late(attempt: Path) -> str:
     assert values(attempt) == {"number": 7}
     status_of(attempt, "failed")
-    assert errors(attempt) == {"sleeps": "timeout: killed: the job took longer than 3 s"}
+    assert errors(attempt) == {"sleeps": "timeout: killed: the job took longer than 6 s"}
     took = entries(attempt, "ended")[0].time - entries(attempt, "claimed")[0].time
-    assert 2.5 <= took < 30
+    assert 5.5 <= took < 30
     return errors(attempt)["sleeps"]
 
 
