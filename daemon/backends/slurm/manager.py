@@ -178,8 +178,9 @@ class SlurmManager:
         attempt = self._attempts[attempt_dir]
         sent = self._sent(attempt.key)
         if sent is None or sent.sent_at is None:
-            # It may have begun before sbatch has answered.
-            why = "" if seen.claimed else self._sender.why_waits(attempt_dir)
+            why, problem = self._sender.why_waits(attempt_dir), self._sender.problem
+            if seen.claimed:  # before its submission was answered
+                why = f"Slurm does not answer: {problem}" if problem else ""
             return Status("running", why)
         snapshot = self._watch.snapshot
         if snapshot is None:
