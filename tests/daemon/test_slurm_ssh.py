@@ -11,7 +11,7 @@ from slurm_helpers import slurm_bench, until
 
 from daemon.backends.configurations.slurm_ssh import SlurmSshConfig
 from daemon.backends.slurm.commands import Commands
-from daemon.backends.slurm.scheduler import NoAnswer, Refused
+from daemon.backends.slurm.scheduler import NoAnswer, NotAsked, Refused
 from daemon.backends.slurm.ssh import Ssh
 
 NAP = """
@@ -139,9 +139,9 @@ async def test_who_is_not_known_is_not_talked_to(ssh_server, tmp_path):
     ]
     for name, file, words in wrong:
         options = {**ssh_server.options, name: str(tmp_path / file)}
-        with pytest.raises(NoAnswer, match=words):
+        with pytest.raises(NotAsked, match=words):
             await Ssh(SlurmSshConfig(**options)).run(["true"])
-    with pytest.raises(NoAnswer, match="port 1 cannot be reached"):
+    with pytest.raises(NotAsked, match="port 1 cannot be reached"):
         await Ssh(SlurmSshConfig(**{**ssh_server.options, "port": 1})).run(["true"])
 
 

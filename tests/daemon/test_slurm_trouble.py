@@ -13,7 +13,7 @@ from slurm_helpers import slurm_bench, until
 from ctxlib import claim
 from ctxlib.journal import JournalWriter, file_name
 from daemon.backends.slurm.patience import Patience
-from daemon.backends.slurm.scheduler import COMMENT, NoAnswer, Partition, SlurmJob
+from daemon.backends.slurm.scheduler import COMMENT, NoAnswer, NotAsked, Partition, SlurmJob
 
 IMPATIENT = Patience(poll=0.05, visible=0.1, vanished=0.3, stop=0.3, retry=0.05, settle=0.1)
 
@@ -21,17 +21,20 @@ IMPATIENT = Patience(poll=0.05, visible=0.1, vanished=0.3, stop=0.3, retry=0.05,
 class Slurm:
     """A Slurm that begins with nothing by itself.
 
-    `away`: it does not answer; `forgets`: it forgets what it is given, without an answer.
+    `away`: it does not answer; `behind` a machine that cannot be reached;
+    `forgets`: it forgets what it is given, without an answer.
     """
 
     def __init__(self):
-        self.away = self.forgets = False
+        self.away = self.behind = self.forgets = False
         self.list: list[SlurmJob] = []
         self.submissions = []
         self.cancelled = []
         self.numbers = itertools.count(1)
 
     async def submit(self, submission):
+        if self.behind:
+            raise NotAsked("the key cannot be read")
         if self.away:
             raise NoAnswer("the controller is away")
         self.submissions.append(submission)
@@ -55,6 +58,8 @@ class Slurm:
             self.list[place] = replace(self.list[place], state=state)
 
     async def jobs(self):
+        if self.behind:
+            raise NotAsked("the key cannot be read")
         if self.away:
             raise NoAnswer("the controller is away")
         return list(self.list)
@@ -139,6 +144,22 @@ async def test_a_batch_that_nobody_wants_any_more_is_not_submitted(tmp_path, slu
         assert {status.state for status in (await bench.end(handles)).values()} == {"lost"}
         await bench.tidied()
     assert (slurm.list, len(slurm.submissions)) == ([], 1)
+
+
+async def test_what_was_never_asked_of_slurm_is_given_up_without_it(tmp_path, slurm):
+    attempts = jobs(tmp_path, "j1", "j2")
+    slurm.behind = True
+    async with bench_of(tmp_path, slurm) as bench:
+        handles = await bench.submit(attempts)
+        said = "could not be submitted to Slurm yet: the key cannot be read"
+        await bench.until(handles, lambda status: status.reason == said)
+        await bench.manager.cancel(handles[0], "not wanted")
+        await bench.end(handles[:1])
+    async with bench_of(tmp_path, slurm) as bench:  # the next daemon knows it too
+        await bench.manager.cancel(handles[1], "not wanted")
+        await bench.end(handles[1:])
+        await bench.tidied()
+    assert [ended(attempt)["reason"] for attempt in attempts] == ["not wanted"] * 2
 
 
 async def test_what_has_begun_before_its_submission_is_answered_is_not_said_to_wait(

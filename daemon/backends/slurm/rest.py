@@ -21,6 +21,7 @@ from daemon.backends.slurm.scheduler import (
     Later,
     NoAnswer,
     Node,
+    NotAsked,
     Partition,
     Reservation,
     SlurmJob,
@@ -67,7 +68,11 @@ class Rest:
 
     async def submit(self, submission: Submission) -> str:
         """Queue an array; see `Scheduler`."""
-        version = await self._known_version()
+        try:
+            version = await self._known_version()
+            await self._token.get()
+        except NoAnswer as error:
+            raise NotAsked(str(error)) from error
         environment = await asyncio.to_thread(_environment, self._config.login)
         content = rest_submission.body(submission, environment, version)
         status, answer = await self._ask("POST", f"slurm/{version}/job/submit", content)
@@ -211,7 +216,8 @@ class Rest:
             for said, mend in _MENDS.items():
                 if said in words:
                     words += f"; {mend}"
-            raise NoAnswer(words) from None
+            kind = NotAsked if isinstance(error, httpx.ConnectError) else NoAnswer
+            raise kind(words) from None
         found: Any = None
         with suppress(ValueError):  # errors of the server or a proxy may be texts
             found = answer.json()

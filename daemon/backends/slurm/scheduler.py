@@ -5,8 +5,9 @@ over a `Transport`. A REST service is another. What every way has to keep to:
 
 - each call ends within a time limit of its own; no answer in time is `NoAnswer`, and nothing is
   concluded from that;
-- `submit` raises `Refused` or `Later` only when Slurm has said that nothing was queued. With
-  `NoAnswer` it may have been: the manager looks for the comment before it submits again;
+- `submit` raises `Refused` or `Later` only when Slurm has said that nothing was queued, `NotAsked`
+  only when nothing has left us. With another `NoAnswer` it may have been: the manager looks for
+  the comment before it submits again;
 - `jobs` knows jobs by their comment, never by their number alone: numbers are given out again.
 """
 
@@ -34,6 +35,10 @@ class SlurmError(Exception):
 
 class NoAnswer(SlurmError):
     """Slurm has not answered: it may have done what it was asked for."""
+
+
+class NotAsked(NoAnswer):
+    """Slurm was not reached at all: it has done nothing."""
 
 
 class Refused(SlurmError):

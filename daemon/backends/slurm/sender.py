@@ -17,6 +17,7 @@ from daemon.backends.slurm.mends import submit
 from daemon.backends.slurm.scheduler import (
     Later,
     NoAnswer,
+    NotAsked,
     Refused,
     Scheduler,
     SlurmError,
@@ -248,11 +249,12 @@ class Sender:
         await asyncio.to_thread(batch.save, self._jobs)
         try:
             batch.array = await submit(submission, self._scheduler)
+        except (Later, NotAsked):
+            batch.asked = False
+            await asyncio.to_thread(batch.save, self._jobs)
+            raise
         except NoAnswer:
             sent.asked_at = self._clock()
-            raise
-        except Later:
-            batch.asked = False
             raise
 
     async def _those_before(self, sent: Sent, count: int) -> list[str]:

@@ -16,7 +16,7 @@ import asyncssh
 
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.slurm_ssh import SlurmSshConfig
-from daemon.backends.slurm.scheduler import NoAnswer, Refused
+from daemon.backends.slurm.scheduler import NoAnswer, NotAsked, Refused
 from daemon.backends.slurm.transport import CALL_SECONDS, Output
 
 CONNECT_SECONDS = 15.0
@@ -100,12 +100,12 @@ class Ssh:
             await connection.wait_closed()
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
-        """The connection, made if there is none. Raises NoAnswer, at once during a pause."""
+        """The connection, made if there is none. Raises NotAsked, at once during a pause."""
         async with self._connecting:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection
             if self._clock() < self._next_try:
-                raise NoAnswer(self._problem)
+                raise NotAsked(self._problem)
             config = self._config
             try:
                 config = await asyncio.to_thread(config.resolved)
@@ -117,7 +117,7 @@ class Ssh:
                 self._failures += 1
                 self._next_try = self._clock() + pause
                 self._problem = await asyncio.to_thread(_words, error, config)
-                raise NoAnswer(self._problem) from error
+                raise NotAsked(self._problem) from error
             self._failures, self._problem = 0, ""
             return self._connection
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from daemon.backends.slurm.scheduler import NoAnswer, Refused
+from daemon.backends.slurm.scheduler import NoAnswer, NotAsked, Refused
 
 CALL_SECONDS = 30.0
 """How long one program may take: clients of a controller that is away wait for some ten seconds."""
@@ -69,7 +69,7 @@ class ThisMachine:
             words = f"{command[0]} is not on PATH: run on a machine of the cluster"
             raise Refused(words) from None
         except OSError as error:
-            raise NoAnswer(f"{command[0]} cannot be started: {error}") from error
+            raise NotAsked(f"{command[0]} cannot be started: {error}") from error
         try:
             async with asyncio.timeout(self._seconds):
                 out, err = await process.communicate(stdin)
