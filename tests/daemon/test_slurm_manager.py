@@ -323,11 +323,12 @@ async def test_what_slurm_does_not_take_is_refused_in_words(slurm_cluster, tmp_p
         assert not times_started(attempt)
 
 
-async def test_a_reservation_wins_over_the_partition(slurm_cluster, tmp_path):
+@pytest.mark.parametrize("named", [["PartitionName=high"], []])
+async def test_a_reservation_wins_over_the_partition(slurm_cluster, tmp_path, named):
     run = slurm_cluster.run
     run(
         *("scontrol", "create", "reservation", "ReservationName=upex_001234", "StartTime=now"),
-        *("Duration=10", "Users=root", "Nodes=n3", "PartitionName=high"),
+        *("Duration=10", "Users=root", "Nodes=n3", *named),
     )
     try:
         (attempt,) = make_jobs(tmp_path, 1)

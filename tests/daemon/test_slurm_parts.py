@@ -16,6 +16,7 @@ from daemon.backends.configurations import SlurmConfig
 from daemon.backends.slurm import batches
 from daemon.backends.slurm import partition as partitions
 from daemon.backends.slurm.commands import Commands
+from daemon.backends.slurm.hostlist import expanded
 from daemon.backends.slurm.mends import mended
 from daemon.backends.slurm.partition import best
 from daemon.backends.slurm.scheduler import (
@@ -163,13 +164,24 @@ class Cluster:
     """Answers what is asked about places."""
 
     async def reservations(self):
-        return [Reservation(name="mine", active=True, start="", end="")]
+        times = {"active": True, "start": "", "end": ""}
+        return [
+            Reservation(name="mine", partition="only", nodes="n1", **times),
+            Reservation(name="elsewhere", partition=None, nodes="n1,gpu[08-10]", **times),
+            Reservation(name="usual", partition=None, nodes="n1", **times),
+            Reservation(name="shared", partition=None, nodes="gpu08", **times),
+        ]
 
     async def partitions(self):
-        return [partition("only")]
+        names = {"only": {"default": True}, "gpus": {}, "old": {}, "closed": {"groups": ["staff"]}}
+        return [partition(name, **more) for name, more in names.items()]
 
     async def nodes(self):
-        return [Node(partitions=["only"], cpus=8, memory=4000)]
+        gpus = {"partitions": ["closed", "gpus", "old"], "cpus": 16, "memory": 8000}
+        return [
+            Node(name="n1", partitions=["only"], cpus=8, memory=4000),
+            *(Node(name=f"gpu{n:02d}", **gpus) for n in (8, 9, 10)),
+        ]
 
     async def groups(self):
         return []
@@ -189,6 +201,20 @@ async def test_what_says_where_jobs_run():
     assert await where(both, partition="q", time_limit="5:00:00") == ("q", None, "5:00:00")
     with pytest.raises(Refused, match="correct the configuration"):
         await where(both, reservation="gone")
+    # Without a partition of its own a reservation is for jobs of the partition of its nodes.
+    assert [
+        (await where(reservation=name, partition=given))[0]
+        for name, given in [
+            *[("usual", None), ("usual", "old"), ("shared", None), ("shared", "old")],
+            *[("elsewhere", "closed")],
+        ]
+    ] == [None, None, "gpus", "old", "gpus"]
+
+
+def test_names_of_nodes_that_are_written_together():
+    assert expanded("n[1-3,07],gpu2") == {"n1", "n2", "n3", "n07", "gpu2"}
+    assert expanded("r[1-2]n[08-10]x") == {f"r{r}n{n}x" for r in (1, 2) for n in ("08", "09", "10")}
+    assert expanded("") == set()
 
 
 AWKWARD = [
@@ -317,7 +343,7 @@ async def test_a_reservation_is_told_whose_nodes_are_in_another_partition():
     wanted = replace(SUBMISSION, reservation="mine")
     said = await mended("Requested node configuration is not available", wanted, Cluster())
     assert said.endswith(
-        "the 1 nodes have up to 8 cores and 4000M each; the nodes of reservation "
+        "the 1 nodes of partition only have up to 8 cores and 4000M each; the nodes of reservation "
         "mine have to be among them, or it has to name their partition, which an administrator "
         "sees to: `scontrol update ReservationName=mine PartitionName=...`"
     )

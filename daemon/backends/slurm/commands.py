@@ -137,6 +137,7 @@ class Commands:
         """The nodes, from scontrol."""
         return [
             Node(
+                name=fields["NodeName"],
                 partitions=fields.get("Partitions", "").split(","),
                 cpus=int(fields["CPUTot"]),
                 memory=int(fields["RealMemory"]),
@@ -152,6 +153,8 @@ class Commands:
                 active=fields.get("State") == "ACTIVE",
                 start=fields.get("StartTime", ""),
                 end=fields.get("EndTime", ""),
+                partition=_set(fields.get("PartitionName")),
+                nodes=_set(fields.get("Nodes")) or "",
             )
             for fields in await self._show("reservation", "ReservationName")
         ]
@@ -221,6 +224,10 @@ def _ended(
         signal=int(number_of_signal) if number_of_signal.isdecimal() else None,
         by=by,
     )
+
+
+def _set(value: str | None) -> str | None:
+    return None if value in (None, "", "(null)") else value
 
 
 def _names(fields: dict[str, str]) -> list[str]:

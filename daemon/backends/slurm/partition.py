@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from daemon.backends.configurations.slurm import SlurmCommon
+from daemon.backends.slurm.hostlist import expanded
 from daemon.backends.slurm.scheduler import Partition, Refused, Reservation, Scheduler
 from daemon.settings import Settings
 
@@ -13,7 +14,7 @@ _USUAL = "upex"
 
 @dataclass(frozen=True)
 class Place:
-    """Where jobs run, and for how long at most; of the first two one at most is given."""
+    """Where jobs run, and for how long at most; a reservation may need a partition, too."""
 
     partition: str | None
     reservation: str | None
@@ -24,8 +25,8 @@ async def place(config: SlurmCommon, settings: Settings, scheduler: Scheduler) -
     """Where a batch goes that is submitted now.
 
     What the configuration says comes before the settings of the database, and a reservation before
-    a partition. Raises Refused, with the mend, for a reservation that cannot be used any more, and
-    what Slurm raises.
+    a partition, which is used with it only where its nodes are. Raises Refused, with the mend, for
+    a reservation that cannot be used any more, and what Slurm raises.
     """
     given = "time_limit" in config.model_fields_set or settings.slurm_time is None
     time_limit = config.time_limit if given else str(settings.slurm_time)
@@ -36,17 +37,43 @@ async def place(config: SlurmCommon, settings: Settings, scheduler: Scheduler) -
         reservation, partition = settings.slurm_reservation, settings.slurm_partition
         mend = "`runtable db-config slurm_reservation --delete` takes it away"
     if reservation is not None:
-        _check(reservation, await scheduler.reservations(), mend)
-        return Place(None, reservation, time_limit)
+        found = _found(reservation, await scheduler.reservations(), mend)
+        return Place(await _partition_of(found, partition, scheduler), reservation, time_limit)
     if partition is None:
         partition = best(await scheduler.partitions(), await scheduler.groups())
     return Place(partition, None, time_limit)
 
 
-def _check(name: str, known: Sequence[Reservation], mend: str) -> None:
-    """Raise Refused unless the reservation is there; one that begins later is waited for."""
-    if name in {reservation.name for reservation in known}:
-        return
+async def _partition_of(
+    reservation: Reservation, wanted: str | None, scheduler: Scheduler
+) -> str | None:
+    """The partition for jobs of a reservation; None where Slurm takes the right one by itself.
+
+    One that names none is used by jobs of its nodes' partitions alone: the one `wanted`, or the
+    best of those.
+    """
+    if reservation.partition is not None:
+        return None
+    names = expanded(reservation.nodes)
+    there = [node for node in await scheduler.nodes() if node.name in names]
+    partitions = await scheduler.partitions()
+    # One that has all of them goes before one that has some.
+    having = {p.name: sum(p.name in node.partitions for node in there) for p in partitions}
+    most = max(having.values(), default=0)
+    if not most or any(p.default and having[p.name] == most for p in partitions):
+        return None
+    groups = await scheduler.groups()
+    ours = [p for p in usable(partitions, groups) if having[p.name] == most]
+    if wanted in {p.name for p in ours}:
+        return wanted
+    return best(ours, groups) or next((p.name for p in ours), None)
+
+
+def _found(name: str, known: Sequence[Reservation], mend: str) -> Reservation:
+    """The reservation; Refused unless it is there. One that begins later is waited for."""
+    for reservation in known:
+        if reservation.name == name:
+            return reservation
     there = ", ".join(sorted(reservation.name for reservation in known)) or "none"
     raise Refused(
         f"Slurm has no reservation {name}: it has expired, or is called otherwise (there are: "

@@ -171,6 +171,7 @@ def partition_of(record: Record) -> Partition:
 def node_of(record: Record) -> Node:
     """A node."""
     return Node(
+        name=str(record["name"]),
         partitions=words(record.get("partitions")),
         cpus=number(record.get("cpus")) or 0,
         memory=number(record.get("real_memory")) or 0,
@@ -181,7 +182,12 @@ def reservation_of(record: Record, now: float) -> Reservation:
     """A reservation; `now` is a Unix time."""
     start, end = number(record.get("start_time")) or 0, number(record.get("end_time")) or 0
     return Reservation(
-        name=str(record["name"]), active=start <= now < end, start=_time(start), end=_time(end)
+        name=str(record["name"]),
+        active=start <= now < end,
+        start=_time(start),
+        end=_time(end),
+        partition=record.get("partition") or None,
+        nodes=str(record.get("node_list") or ""),
     )
 
 

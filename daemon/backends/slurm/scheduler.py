@@ -61,7 +61,7 @@ class Submission:
     many of them run at once, as sbatch takes it: `0-4,7%15`. None runs before all jobs of the
     numbers `after` have ended, however they have. `chdir` is the folder in which they start and to
     which a relative `output` belongs, `error` is where the error output goes unless it goes there
-    too; of a reservation and a partition one at most is given. `time_limit` is as sbatch takes it.
+    too. `time_limit` is as sbatch takes it.
     What else there is to set stands in `config`.
     """
 
@@ -122,8 +122,9 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """Some nodes of a kind: the partitions that they are in, cores and megabytes of one."""
+    """A node: the partitions that it is in, its cores and megabytes."""
 
+    name: str
     partitions: Collection[str]
     cpus: int
     memory: int
@@ -131,12 +132,17 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """A reservation; `start` and `end` are as Slurm writes times, `active` says it is now."""
+    """A reservation; `start` and `end` are as Slurm writes times, `active` says it is now.
+
+    Its `partition` is None where it names none; `nodes` are as Slurm writes them, n[1-3].
+    """
 
     name: str
     active: bool
     start: str
     end: str
+    partition: str | None
+    nodes: str
 
 
 def ran_then(start: object, end: object, begun: float | None) -> bool:
