@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -31,6 +32,8 @@ SAID = "said by the test of a backend"
 LOOK_SECONDS = 0.1
 END_SECONDS = 20.0
 """How long a job may take to end that was told to."""
+LEAVE_SECONDS = 3.0
+"""The same for one that has not begun: nobody can begin with it any more."""
 CONTEXT = f'''"""The job of `runtable backends test`; it goes with the test."""
 import platform
 from damnit_ctx import Variable
@@ -197,7 +200,7 @@ async def _run(manager: Manager, attempt: Path, seconds: float) -> AsyncIterator
         if time.monotonic() - began > seconds:
             words = f"it has not begun within {seconds:g} s (--wait S)"
             yield Step("begin", "failed", f"{words}: {told}" if told else words)
-            await _stop(manager, handle)
+            await _stop(manager, handle, LEAVE_SECONDS)
             return
         await asyncio.sleep(LOOK_SECONDS)
     if made is not None and made.mode != "revoked":
@@ -208,7 +211,7 @@ async def _run(manager: Manager, attempt: Path, seconds: float) -> AsyncIterator
         if time.monotonic() - began > seconds:
             words = f"it has not ended within {seconds:g} s (--wait S)"
             yield Step("end", "failed", f"{words}: {status.reason}" if status.reason else words)
-            await _stop(manager, handle)
+            await _stop(manager, handle, END_SECONDS)
             return
         await asyncio.sleep(LOOK_SECONDS)
         status = (await manager.poll([handle]))[handle]
@@ -216,12 +219,13 @@ async def _run(manager: Manager, attempt: Path, seconds: float) -> AsyncIterator
         yield step
 
 
-async def _stop(manager: Manager, handle: str) -> None:
-    """End the job, whose folder is about to go."""
+async def _stop(manager: Manager, handle: str, seconds: float) -> None:
+    """End the job, whose folder is about to go; wait for that at most so long."""
     await manager.cancel(handle, "the test is over")
-    until = time.monotonic() + END_SECONDS
-    while (await manager.poll([handle]))[handle].state == "running" and time.monotonic() < until:
-        await asyncio.sleep(LOOK_SECONDS)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await manager.poll([handle]))[handle].state == "running":
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 def _results(attempt: Path, status: Status) -> list[Step]:
