@@ -123,7 +123,7 @@ def command(
         "changed": changed,
         "params": _parse_params(param),
         "proposal": proposal,
-        **chosen_backend("local" if direct and not foreground else backend),
+        **chosen_backend("local" if direct and not foreground else backend, variables=True),
     }
     request |= {name: value for name, value in later.items() if value}
     at_once = 1 if watch else concurrent_jobs

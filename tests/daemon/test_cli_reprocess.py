@@ -44,6 +44,19 @@ def _two_good_runs(cli_service: FakeService) -> None:
     ]
 
 
+def test_a_file_for_commands_is_named_as_it_was_given(
+    cli: Run, cli_service: FakeService, tmp_path: Path
+) -> None:
+    file = tmp_path / "cmd one.yml"
+    file.write_text("type: local\ncommand: echo\n")
+    file.chmod(0o600)
+    answer = cli("reprocess", "1-2", "--backend", str(file))
+    assert answer.exit_code == 2
+    said = f"is for commands, by its command: `runtable run --backend '{file}'` executes one"
+    assert said in " ".join(answer.stderr.split())
+    assert cli_service.asked == []
+
+
 def test_all_goes_well(cli: Run, cli_service: FakeService) -> None:
     answer = cli("reprocess", "1-2")
     assert answer.exit_code == 0
