@@ -112,7 +112,9 @@ def read(path: Path, expected: type[BackendConfig] | None = None) -> BackendConf
 def located(config: C, folder: Path) -> C:
     """Return `config` with relative paths as seen from `folder`; raises ConfigurationError."""
     moved = config.located(folder)
-    return moved if moved == config else validated(type(config), moved.model_dump())
+    if moved == config:
+        return config
+    return validated(type(config), moved.model_dump(exclude_unset=True))
 
 
 def named(folder: Path) -> dict[str, Path]:
