@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from daemon.backends.configurations.errors import ConfigurationError
 from daemon.database import ReplacedError
 from daemon.jobs.finisher import Finisher
 from daemon.jobs.folder import attempt_folder
@@ -214,7 +215,10 @@ class Attempts:
             answers = {}
             if self._told.get(key) != str(error):
                 self._told[key] = str(error)
-                self._outside.log.exception("a manager cannot say how its jobs are")
+                # What a configuration lacks is for people, not for whoever looks after the code.
+                trace = not isinstance(error, ConfigurationError)
+                words = "a manager cannot say how its jobs are: %s"
+                self._outside.log.error(words, error, exc_info=trace)
         followers = {follower.handle: follower for follower, _ in self.followers.values()}
         for handle in handles:
             if handle not in followers:

@@ -8,6 +8,7 @@ from queue_helpers import eventually, make_event
 from scheduler_bench import whole
 
 from daemon.backends import Unavailable
+from daemon.backends.configurations.errors import ConfigurationError
 from daemon.jobs import folder, follower, holds, trouble
 from daemon.jobs.states import State
 
@@ -55,6 +56,19 @@ async def test_a_line_that_cannot_be_recorded_fails_its_job_only(bench):
     assert bench.combined
     bench.on_apply = None
     assert (await bench.settled(await bench.submit(2))).state is State.FINISHED
+
+
+async def test_a_manager_that_cannot_be_made_any_more_is_said_in_words(bench, monkeypatch, caplog):
+    async def poll(handles):
+        raise ConfigurationError(["there is no type 'gone'"])
+
+    await bench.start()
+    await bench.submit()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.manager, "poll", poll)
+        said = "a manager cannot say how its jobs are: there is no type 'gone'"
+        await eventually(lambda: said in caplog.text)
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_job_that_cannot_be_followed_fails_and_is_ended(bench, monkeypatch):
