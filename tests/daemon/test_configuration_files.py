@@ -130,6 +130,20 @@ def test_uris_that_are_refused(text: str, words: str) -> None:
     assert words in refused(text, format="uri")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("maxwell-rset:partition=p", "(did you mean 'maxwell-rest'?); there are: "),
+        ("nothing:a=1", "petra3-slurm-remote, maxwell-rest"),
+        (":a=1", "the type is missing before the first colon"),
+    ],
+)
+def test_lines_that_somebody_gives(line: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        files.given(line, tmp_path)
+    assert words in str(caught.value)
+
+
 def test_uris_as_documented() -> None:
     assert files.loads("local:") == LocalConfig()
     uri = (

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -48,7 +48,7 @@ def loads(
     """
     spelling = format or _spelling(text)
     if spelling == "uri":
-        config, values = uri.parse(text, lambda name: _class(name, expected))
+        config, values = uri.parse(text, lambda name: _class(name, expected, uri.PRESETS))
         return validated(config, values)
     found = from_json(text) if spelling == "json" else from_yaml(text)
     if not isinstance(found, dict):
@@ -186,12 +186,14 @@ def save(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _class(name: str, expected: type[BackendConfig] | None) -> type[BackendConfig]:
-    """The class of the type `name`, which must be `expected` or a kind of it."""
+def _class(
+    name: str, expected: type[BackendConfig] | None, also: Iterable[str] = ()
+) -> type[BackendConfig]:
+    """The class of the type `name`, which must be `expected` or a kind of it; `also` are named."""
     if expected is None:
-        return config_class(name)
+        return config_class(name, also)
     if name != expected.type_name():
-        found = config_class(name)
+        found = config_class(name, also)
         if not issubclass(found, expected):
             raise ConfigurationError([f"type: is {name}, not {expected.type_name()}"])
         return found

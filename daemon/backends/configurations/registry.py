@@ -4,6 +4,7 @@ A package gives one as an entry point of the group `runtable.backends`: the name
 object its subclass of `BackendConfig`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -40,14 +41,18 @@ def kinds() -> dict[str, Kind]:
     return found
 
 
-def config_class(name: str) -> type[BackendConfig]:
-    """Return the class of the type `name`; raises ConfigurationError naming the types there are."""
+def config_class(name: str, also: Iterable[str] = ()) -> type[BackendConfig]:
+    """Return the class of the type `name`; raises ConfigurationError naming the types there are.
+
+    These are then said to be there `also`.
+    """
     found = kinds()
     kind = found.get(name)
     if kind is None:
-        known = ", ".join(found) or "none: install Runtable again"
+        names = [*found, *also]
+        known = ", ".join(names) or "none: install Runtable again"
         raise ConfigurationError(
-            [f"type: there is no {name!r}{nearest(name, found)}; there are: {known}"]
+            [f"type: there is no {name!r}{nearest(name, names)}; there are: {known}"]
         )
     if kind.config is None:
         raise ConfigurationError([f"type {name} of {kind.package} cannot be used: {kind.problem}"])

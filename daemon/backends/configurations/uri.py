@@ -16,11 +16,10 @@ from pydantic import BaseModel
 from daemon.backends.configurations.base import BackendConfig
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.plain import from_json
-from daemon.backends.configurations.registry import config_class
 
 _ESCAPED = re.compile(r"[%|\x00-\x1f\x7f\x85\u2028\u2029]")
 _STRUCTURES = (dict, list, tuple, set, frozenset, BaseModel)
-_LINE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(\S.*)?")
+_LINE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)?:(\S.*)?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def split(text: str) -> tuple[str, dict[str, str]]:
 
 
 def parse(
-    text: str, find: Callable[[str], type[BackendConfig]] = config_class
+    text: str, find: Callable[[str], type[BackendConfig]]
 ) -> tuple[type[BackendConfig], dict[str, object]]:
     """Return the class of the configuration in `text` and its values, not checked any further.
 
