@@ -20,6 +20,7 @@ from daemon.backends import Status, agent_ticket
 from daemon.backends.agent_hosts import FOLDER, AgentHosts
 from daemon.backends.agent_pool import AgentPool
 from daemon.backends.agent_ticket import ENDED, WITH_AGENT, Stage, Ticket, end_of, say, stage_of
+from daemon.backends.attempts import called
 from daemon.backends.configurations.agent import AgentConfig
 from daemon.backends.context import ManagerContext
 from daemon.backends.vigil import Vigil
@@ -85,7 +86,7 @@ class AgentManager:
             **{**hosts, **agent_ticket.wish(attempt_dir.parent)},
             job=attempt_dir.parent.name,
             attempt=int(attempt_dir.name),
-            name=request.get("name") or f"r{request['run']}-p{request['proposal']}-damnit",
+            name=request.get("name") or called(request),
             queued=self._now(),
             journaled=command is not None and config.image is not None,
             image=config.image,

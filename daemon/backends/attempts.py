@@ -6,10 +6,11 @@ nothing in the journal: a scheduler, a container engine.
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ctxlib import alone, claim
 from ctxlib.job_folder import REQUEST
@@ -44,6 +45,12 @@ def look(attempt_dir: Path) -> Seen:
     reason = None if ended is None else str(ended.fields["reason"])
     revoked = claimed and is_revoked(attempt_dir)
     return Seen(there=True, claimed=claimed, revoked=revoked, ended=reason, stop=stop)
+
+
+def called(request: Mapping[str, Any]) -> str:
+    """What people elsewhere see a job as: its run, or that it is a command, and its proposal."""
+    what = "command" if request.get("command") is not None else f"r{request.get('run', 0)}"
+    return f"{what}-p{request.get('proposal', 0)}-damnit"
 
 
 def is_revoked(attempt_dir: Path) -> bool:

@@ -82,14 +82,15 @@ def describe(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The lines about a job itself: label and text."""
     yield "Job", job["id"]
     if job["command"]:
-        yield "Command", job["command"].get("command")
+        yield "Command", job["command"].get("command") or "that of the image"
     else:
         yield "For", f"{job['data']} data of run {job['run']}, proposal {job['proposal']}"
         yield "Variables", _selection(job)
     if job["params"]:
         yield "Parameters", ", ".join(f"{name} = {value}" for name, value in job["params"].items())
     yield "Backend", _backend(job)
-    yield "From", f"{job['source']}, {'live' if job['live'] else 'again'}"
+    how = "" if job["command"] else ", live" if job["live"] else ", again"
+    yield "From", f"{job['source']}{how}"
     yield "State", _state(job)
     if job["problem"]:
         yield "Problem", job["problem"]

@@ -30,7 +30,7 @@ async def job_info(request: Request, caller: Viewer, job_id: JobId) -> dict[str,
     state = await request.app.state.link.call("job-state", job=job_id)
     asked = job["request"]
     experiment = asked.get("experiment_name") or f"p{job['proposal']}"
-    run = asked.get("run_name") or f"r{job['run']}"
+    run = asked.get("run_name") or ("command" if job["command"] else f"r{job['run']}")
     return {
         "job_id": job_id,
         "job_name": asked.get("name") or f"{run}-{experiment}-damnit",

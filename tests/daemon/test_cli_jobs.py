@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from cli_fake import FakeService, Run
 
+from daemon.cli.jobs_show import describe
+
 ME = f"{getpass.getuser()}@{socket.gethostname()}"
 JOB = "20261121-014455-3f9a2c"
 
@@ -105,6 +107,19 @@ def test_a_job_that_has_printed_nothing(cli: Run, cli_service: FakeService, tmp_
     waiting = {"attempt": 0, "state": "queued", "waiting_reason": "memory is low"}
     cli_service.answers["job"] = job_with_log(log) | waiting
     assert cli("jobs", "log", JOB).stderr == f"Job {JOB} is queued: memory is low\n"
+
+
+def test_a_command_is_shown_as_one() -> None:
+    row: dict[str, Any] = dict.fromkeys(
+        ["params", "problem", "ended", "after", "following", "running", "reason", "waiting_reason"]
+    )
+    row |= {"id": JOB, "backend": "gpu", "source": "run", "live": False, "state": "queued"}
+    row |= {"attempt": 0, "combined": 0, "folder": "jobs/1", "log": "1.out"}
+    shown = dict(describe(row | {"command": {"command": ""}}))
+    assert (shown["Command"], shown["From"]) == ("that of the image", "run")
+    row |= {"command": None, "data": "raw", "run": 1, "proposal": 1234, "part": ""}
+    row |= {"variables": None, "match": [], "source": "reprocess"}
+    assert dict(describe(row))["From"] == "reprocess, again"
 
 
 def test_cleanup_counts_what_is_much(cli: Run, cli_service: FakeService) -> None:

@@ -11,7 +11,7 @@ import pytest
 from job_helpers import entries, errors, make_job
 
 from ctxlib.journal import JournalWriter, file_name
-from daemon.backends.attempts import blame
+from daemon.backends.attempts import blame, called
 from daemon.backends.configurations import SlurmConfig
 from daemon.backends.slurm import batches
 from daemon.backends.slurm import partition as partitions
@@ -209,6 +209,11 @@ async def test_what_says_where_jobs_run():
             *[("elsewhere", "closed")],
         ]
     ] == [None, None, "gpus", "old", "gpus"]
+
+
+def test_how_a_job_is_called_in_a_queue():
+    assert called({"run": 7, "proposal": 1234}) == "r7-p1234-damnit"
+    assert called({"run": 0, "proposal": 1234, "command": ""}) == "command-p1234-damnit"
 
 
 def test_names_of_nodes_that_are_written_together():

@@ -49,6 +49,13 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only how many
 
 
+async def test_a_command_is_of_no_run(web: httpx.AsyncClient, link: FakeLink) -> None:
+    link.answer |= {"request": {}, "proposal": 1234, "run": 0, "backend": "gpu", "worker_id": None}
+    link.answer |= {"status": "finished", "command": {"command": ""}}
+    info = (await web.get("/api/job-info/j1")).json()
+    assert (info["run_name"], info["job_name"]) == ("command", "command-p1234-damnit")
+
+
 async def test_what_a_job_leaves_in_place_of_a_file_is_none(
     web: httpx.AsyncClient, link: FakeLink
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxlib.job_folder import REQUEST
+from daemon.backends.attempts import called
 from daemon.backends.configurations.errors import ConfigurationError
 from daemon.backends.configurations.secrets import SecretError
 from daemon.backends.configurations.slurm import SlurmCommon
@@ -78,9 +79,8 @@ class Describing:
         tasks = []
         for attempt_dir in batch.attempt_dirs(folder / "jobs"):
             request = _request(attempt_dir)
-            name = f"r{request.get('run', 0)}-p{request.get('proposal', 0)}-damnit"
             log = Path(request.get("log") or folder / "process_logs" / "slurm.out")
-            tasks.append(Task(self._there(attempt_dir), self._there(log), name))
+            tasks.append(Task(self._there(attempt_dir), self._there(log), called(request)))
         return tasks
 
     def _write_environment(self, batch: Batch) -> Path | None:
