@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from helpers import wait_until
 
+from ctxlib.processes import ATTEMPT, kill_until_gone
 from daemon.cli.connection import connect
 
 RUNTABLE = [sys.executable, "-P", "-m", "daemon.cli"]
@@ -177,8 +177,22 @@ class Beamtime:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-        for pid in processes_of(self.folder):
-            os.kill(pid, signal.SIGKILL)
+        # Programs that jobs have started do not end with them: the next daemon would see to those.
+        kill_until_gone(lambda: [*processes_of(self.folder), *programs_of(self.folder)])
+
+
+def programs_of(folder: Path) -> list[int]:
+    """The programs that jobs of `folder` have started."""
+    wanted = os.fsencode(f"{ATTEMPT}={folder}/")
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            environment = (entry / "environ").read_bytes() if entry.name.isdecimal() else b""
+        except OSError:
+            continue  # it has just ended, or is somebody else's
+        if any(line.startswith(wanted) for line in environment.split(b"\0")):
+            found.append(int(entry.name))
+    return found
 
 
 def processes_of(folder: Path, words: Sequence[str] = ()) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from beamtime import RUNTABLE, Beamtime
+from beamtime import RUNTABLE, Beamtime, programs_of
 from containers import IMAGE, ContainerEngine, volumes
 from helpers import wait_until
 from secrecy import kept_secret
@@ -52,6 +52,7 @@ def beamtime(tmp_path: Path, example_proposal: Path) -> Iterator[Beamtime]:
         place.configure("fast", f"type: local\ntimeout: 90\nsecret_env_vars: {{SHIFT: '{secret}'}}")
         yield place
         place.close()
+        assert programs_of(place.folder) == []
 
 
 def requests(beamtime: Beamtime) -> dict[str, dict[str, object]]:
@@ -130,6 +131,11 @@ def test_commands_run_where_they_are_told_to(beamtime: Beamtime) -> None:
     assert "  command: told to stop" in beamtime.run("jobs", "stop", waiting).stdout
     wait_until(lambda: state(beamtime, waiting) == "stopped")
     assert sleeping("989") == []
+    # What still runs in the end goes with the test.
+    last = [*RUNTABLE, "run", "--", "echo begun; sleep 990"]
+    with subprocess.Popen(last, cwd=beamtime.folder, stderr=subprocess.DEVNULL) as waits:
+        wait_until(lambda: programs_of(beamtime.folder))
+        waits.kill()
 
     beamtime.configure("fits", "type: local\ncommand: echo fitted\nworking_dir: /\n")
     fitted = beamtime.run("run", "--backend", "fits").stderr.split()[1]
