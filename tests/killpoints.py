@@ -1,6 +1,6 @@
 """Kills at every write: of each victim, before each system call that changes one of our files.
 
-    python tests/killpoints.py [--only VICTIM] [--every N] [--lanes N]     (make kills)
+    make kills [OPTIONS="[--only VICTIM] [--every N] [--lanes N]"]
 
 A first pass counts the writes of each victim to each kind of file while it does a small job; then
 each of them is a moment at which it is killed. After that everything is started again, and the run

@@ -1,6 +1,6 @@
 """A beamtime at which everything is killed at random while runs arrive, and what that has cost.
 
-python tests/soak.py [MINUTES] [--seed N] [--every SECONDS]     (make soak)
+make soak [MINUTES=N]
 """
 
 import argparse
