@@ -93,7 +93,7 @@ def jobs(folder, *names, live=False):
 
 
 def bench_of(folder, slurm, **options):
-    return slurm_bench(folder, None, scheduler=slurm, patience=IMPATIENT, **options)
+    return slurm_bench(folder, None, scheduler=slurm, **{"patience": IMPATIENT, **options})
 
 
 def end(attempt):
@@ -149,7 +149,8 @@ async def test_a_batch_that_nobody_wants_any_more_is_not_submitted(tmp_path, slu
 async def test_what_was_never_asked_of_slurm_is_given_up_without_it(tmp_path, slurm):
     attempts = jobs(tmp_path, "j1", "j2")
     slurm.behind = True
-    async with bench_of(tmp_path, slurm) as bench:
+    # It is not in the middle of another try when it ends.
+    async with bench_of(tmp_path, slurm, patience=replace(IMPATIENT, retry=60.0)) as bench:
         handles = await bench.submit(attempts)
         said = "could not be submitted to Slurm yet: the key cannot be read"
         await bench.until(handles, lambda status: status.reason == said)
