@@ -110,12 +110,13 @@ async def test_what_is_canceled_while_slurm_is_away_is_not_submitted(tmp_path, s
     setattr(slurm, how, True)
     async with bench_of(tmp_path, slurm) as bench:
         handles = await bench.submit(attempts)
-        said = "the controller"
-        await bench.until(handles, lambda status: said in status.reason)
+        await bench.until(handles, lambda status: "the controller" in status.reason)
+        slurm.away = True  # so that none is being submitted when they are canceled
+        await bench.until(handles, lambda status: "the controller is away" in status.reason)
         before = len(slurm.submissions)
         assert claim.make(attempts[0], "revoked")
         await bench.manager.cancel(handles[2], "not wanted")
-        setattr(slurm, how, False)
+        slurm.away = slurm.forgets = False
         await until(lambda: slurm.list)
         # The one between them, and that alone, once.
         assert [job.index for job in slurm.list] == [1]
